@@ -1,0 +1,97 @@
+"""sardonyx compile: rewrite a model by a recipe."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sardonyx.compiler.cli.screen import err, errors_as_sentences, out, progress_bar
+from sardonyx.compiler.cli.table import print_report
+from sardonyx.compiler.dump import Dump
+from sardonyx.compiler.pipeline import compile
+from sardonyx.compiler.recipe import load_recipe
+from sardonyx.compiler.write import check_output, write_text
+
+
+class Target(StrEnum):
+    """Where the compiled model is to run."""
+
+    portable = "portable"
+
+
+class Verify(StrEnum):
+    """How much is checked."""
+
+    off = "off"
+    default = "default"
+    full = "full"
+
+
+def compile_model(
+    model: Annotated[Path, typer.Argument(help="The .onnx file to compile.", show_default=False)],
+    recipe: Annotated[
+        str,
+        typer.Option(help="A preset (see 'sardonyx recipes'), or a path to a .toml or .py file."),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="Where to write; MODEL.RECIPE.onnx if not given."),
+    ] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="An .npz file of inputs, one array for each graph input.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="PASS.ARG=VALUE", help="Change an argument of a pass."),
+    ] = None,
+    target: Annotated[Target, typer.Option(help="Where the result is to run.")] = Target.portable,
+    report: Annotated[
+        Path | None, typer.Option(help="Write what was done, and why, as JSON.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Do all but write.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Exit 3 if an eligible weight was left alone.")
+    ] = False,
+    until: Annotated[
+        str | None, typer.Option(metavar="STAGE", help="Stop rewriting after this pass.")
+    ] = None,
+    dump: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write the graph after each stage there.")
+    ] = None,
+    verify: Annotated[
+        Verify,
+        typer.Option(help="Check what changed (default), the whole model too (full), or nothing."),
+    ] = Verify.default,
+) -> None:
+    """Rewrite MODEL by a recipe; print what was done."""
+    with errors_as_sentences("interrupted: nothing was written"):
+        chosen = load_recipe(recipe, set_ or [])
+        written = output or model.with_name(f"{model.stem}.{chosen.name}.onnx")
+        for path in filter(None, (written, report)):
+            check_output(path, model)
+        observe = Dump(dump) if dump else None
+        with progress_bar() as progress:
+            compiled = compile(
+                model,
+                chosen,
+                calibration,
+                target.value,
+                verify=verify.value,
+                until=until,
+                progress=progress,
+                observe=observe,
+            )
+        left = [skip for skip in compiled.report.skipped if skip.eligible]
+        if not dry_run and not (strict and left):
+            compiled.save(written)
+        if report:
+            write_text(compiled.report.to_json(), report)
+        print_report(compiled.report, out)
+        if strict and left:
+            err.print(
+                f"[bold red]Error:[/] --strict: {len(left)} eligible weights were left alone, "
+                f"the first '{left[0].name}': {left[0].reason}"
+            )
+            raise typer.Exit(3)
+        out.print("Nothing written (--dry-run)." if dry_run else f"Wrote {written}", soft_wrap=True)

@@ -1,0 +1,57 @@
+"""sardonyx run: run a model on arrays from a file."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+from rich.table import Table
+
+from sardonyx.compiler.cli.screen import errors_as_sentences, out
+from sardonyx.compiler.execute import execute, read_arrays
+from sardonyx.compiler.write import check_output, replacing
+
+
+class Backend(StrEnum):
+    """What runs the model."""
+
+    onnxruntime = "onnxruntime"
+    reference = "reference"
+
+
+def run_model(
+    model: Annotated[Path, typer.Argument(help="The .onnx file to run.", show_default=False)],
+    input_: Annotated[
+        Path, typer.Option("--input", help="An .npz file with an array for each graph input.")
+    ],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="Where to write the outputs (.npz).")
+    ] = None,
+    backend: Annotated[
+        Backend, typer.Option(help="Stock onnxruntime, or the numpy definitions (slow).")
+    ] = Backend.onnxruntime,
+) -> None:
+    """Run MODEL; print its outputs' shapes and ranges, and write them where -o says."""
+    with errors_as_sentences("interrupted: nothing was written"):
+        if output is not None:
+            check_output(output, input_)
+        results = execute(model, read_arrays(input_), backend.value)
+        table = Table(title=f"Outputs of {model.name} ({backend.value})", title_justify="left")
+        for column in ("output", "type", "shape", "least", "mean", "greatest"):
+            table.add_column(column, overflow="fold")
+        for name, array in results.items():
+            table.add_row(name, str(array.dtype), str(list(array.shape)), *_range(array))
+        out.print(table)
+        if output is not None:
+            with replacing(output) as temporary, temporary.open("wb") as file:
+                np.savez(file, **results)  # type: ignore[arg-type]
+            out.print(f"Wrote {output}", soft_wrap=True)
+
+
+def _range(array: NDArray[np.generic]) -> tuple[str, str, str]:
+    if array.size == 0 or array.dtype.kind not in "fiub":
+        return "", "", ""
+    values = array.astype(np.float64)
+    return f"{values.min():.6g}", f"{values.mean():.6g}", f"{values.max():.6g}"

@@ -1,0 +1,61 @@
+"""What every command shares: the console, errors as one sentence, progress."""
+
+import contextlib
+import logging
+from collections.abc import Iterator
+
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+from sardonyx.passes.journal import Progress as Report
+from sardonyx.runtime_ops.errors import InputError, VerificationError
+
+out = Console(soft_wrap=False)
+err = Console(stderr=True)
+
+
+@contextlib.contextmanager
+def errors_as_sentences(interrupted: str) -> Iterator[None]:
+    """Turn what goes wrong into one sentence on stderr and the documented exit code."""
+    try:
+        yield
+    except InputError as error:
+        _fail(str(error), 1)
+    except VerificationError as error:
+        _fail(str(error), 3)
+    except KeyboardInterrupt:
+        _fail(interrupted, 1)
+    except MemoryError:
+        _fail("not enough memory for this model", 1)
+
+
+def _fail(text: str, code: int) -> None:
+    err.print("[bold red]Error:[/]", end=" ", highlight=False)
+    err.print(text, markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit(code)
+
+
+@contextlib.contextmanager
+def progress_bar() -> Iterator[Report]:
+    """A function to report progress to; draws a bar on a terminal, nothing in a pipe."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
+    with Progress(
+        *columns, TimeElapsedColumn(), console=err, transient=True, disable=not err.is_terminal
+    ) as bar:
+        tasks = {}
+
+        def report(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=total)
+            bar.update(tasks[what], completed=done, total=total)
+
+        yield report
+
+
+def log_to_stderr() -> None:
+    """Show warnings of the library on stderr."""
+    logging.basicConfig(
+        level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=err)]
+    )

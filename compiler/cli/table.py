@@ -1,0 +1,83 @@
+"""The tables that a compile ends with."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.table import Table
+
+from sardonyx.compiler.report import CompileReport, TensorEntry
+
+_MOST_ROWS = 32
+"""With more tensors than this, those that are alike share a row."""
+
+
+def print_report(report: CompileReport, console: Console) -> None:
+    """Tensors, totals, coverage, skips."""
+    if report.tensors:
+        console.print(_tensor_table(report.tensors))
+    totals = report.totals
+    if totals.weights:
+        share = totals.weights_quantized / totals.weights
+        console.print(
+            f"Quantized {totals.weights_quantized:,} of {totals.weights:,} weights ({share:.2%}) "
+            f"to {totals.bits_per_weight:.2f} bits each; {totals.outlier_share:.3%} are outliers."
+        )
+    for reason, names in _by_reason(report).items():
+        shown = ", ".join(names[:2]) + (", ..." if len(names) > 2 else "")
+        console.print(f"Left alone {len(names)}: {reason}: [dim]{shown}[/]", highlight=False)
+    checked = report.verification
+    console.print(
+        f"Checked: {checked.regions_run} of {checked.regions} changed places run before and after, "
+        f"{checked.tensors_decoded} tensors decoded."
+        if checked.level != "off"
+        else "Not checked (--verify off)."
+    )
+    console.print(
+        f"[bold]{megabytes(totals.bytes_before)} -> {megabytes(totals.bytes_after)}, "
+        f"{totals.ratio:.2f} times smaller[/], in {report.seconds:.1f} s."
+    )
+
+
+def megabytes(count: int) -> str:
+    """Bytes as people read them (1 MB = 10^6 bytes)."""
+    return f"{count / 1e6:,.2f} MB" if count >= 10_000 else f"{count:,} B"
+
+
+def _tensor_table(tensors: list[TensorEntry]) -> Table:
+    table = Table(title="Quantized weights", title_justify="left")
+    table.add_column("weight", overflow="fold")
+    for name in ("op", "bits", "outliers", "SQNR", "before", "after"):
+        table.add_column(name, justify="left" if name == "op" else "right", no_wrap=True)
+    groups: dict[object, list[TensorEntry]] = defaultdict(list)
+    for tensor in tensors:
+        alike = (tensor.op, tensor.bits, tensor.bytes_before)
+        groups[alike if len(tensors) > _MOST_ROWS else tensor.name].append(tensor)
+    for group in groups.values():
+        first = group[0]
+        table.add_row(
+            first.name if len(group) == 1 else f"{len(group)} like {first.name}",
+            first.op,
+            str(first.bits),
+            _span((t.outlier_share for t in group), "{:.2%}"),
+            _span((t.sqnr_db for t in group if t.sqnr_db is not None), "{:.1f} dB"),
+            megabytes(sum(t.bytes_before for t in group)),
+            megabytes(sum(t.bytes_after for t in group)),
+        )
+    return table
+
+
+def _span(values: Iterable[float], form: str) -> str:
+    """One value, or the least and the greatest."""
+    ordered = sorted(values)
+    if not ordered:
+        return "exact"
+    low, high = form.format(ordered[0]), form.format(ordered[-1])
+    return low if low == high else f"{low} to {high}"
+
+
+def _by_reason(report: CompileReport) -> dict[str, list[str]]:
+    reasons: dict[str, list[str]] = defaultdict(list)
+    for skip in report.skipped:
+        reasons[skip.reason].append(skip.name)
+    return reasons

@@ -1,0 +1,70 @@
+"""driver: runs a pass and checks what it promised."""
+
+import time
+from dataclasses import dataclass, field
+
+import onnx_graphsurgeon as gs
+
+from sardonyx.compiler.load import Source
+from sardonyx.compiler.region import record_all
+from sardonyx.compiler.verify import Verification, check_encoded, check_regions
+from sardonyx.passes.base import Pass
+from sardonyx.passes.facts import Fact
+from sardonyx.passes.journal import Journal
+from sardonyx.runtime_ops.errors import InputError, VerificationError
+
+
+@dataclass(frozen=True)
+class PassRun:
+    """What a pass did: rewrites made, nodes before and after, seconds (checks left out)."""
+
+    name: str
+    rewrites: int
+    nodes_before: int
+    nodes_after: int
+    seconds: float
+
+
+@dataclass
+class Driver:
+    """Runs passes on one graph and keeps the record of them."""
+
+    source: Source
+    graph: gs.Graph
+    journal: Journal
+    verification: Verification
+    runs: list[PassRun] = field(default_factory=list)
+
+    def run(self, a_pass: Pass) -> None:
+        """Check what the pass requires, run it, check what it establishes and what it changed."""
+        self._check_facts(a_pass, a_pass.requires, "requires")
+        before = record_all(self.graph) if self.verification.level != "off" else []
+        encoded = len(self.journal.encoded)
+        start = time.perf_counter()
+        rewrites = self._rewrite(a_pass)
+        seconds = time.perf_counter() - start
+        nodes = len(self.graph.nodes)
+        self.runs.append(PassRun(a_pass.name, rewrites, len(before) or nodes, nodes, seconds))
+        self._check_facts(a_pass, a_pass.establishes, "promises")
+        if self.verification.level != "off":
+            entries = self.journal.encoded[encoded:]
+            check_encoded(entries, self.verification)
+            check_regions(a_pass, before, self.graph, self.source, entries, self.verification)
+
+    def _rewrite(self, a_pass: Pass) -> int:
+        try:
+            return a_pass.run(self.graph, self.journal)
+        except (InputError, VerificationError):
+            raise
+        except Exception as error:
+            done = ", ".join(run.name for run in self.runs) or "no other"
+            raise VerificationError(
+                f"pass {a_pass.name} failed, after {done}: {type(error).__name__}: {error}"
+            ) from error
+
+    def _check_facts(self, a_pass: Pass, facts: tuple[Fact, ...], verb: str) -> None:
+        for fact in facts:
+            if not fact.holds(self.graph):
+                raise VerificationError(
+                    f"pass {a_pass.name} {verb} that {fact.sentence}, which does not hold"
+                )

@@ -1,0 +1,80 @@
+"""execute: one call over the backends that run a compiled model."""
+
+import zipfile
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from sardonyx.compiler.check_model import first_line
+from sardonyx.runtime_ops.errors import InputError
+from sardonyx.runtime_ops.reference import reference_session
+
+Backend = Literal["onnxruntime", "reference"]
+Arrays = dict[str, NDArray[np.generic]]
+
+
+def execute(model: Path, inputs: Arrays, backend: Backend = "onnxruntime") -> Arrays:
+    """Outputs of ``model`` by name.
+
+    ``onnxruntime``: stock, as users deploy it. ``reference``: the numpy definitions, slow. Raises
+    InputError where the model does not load or ``inputs`` do not fit it.
+    """
+    if not model.is_file():
+        raise InputError(f"there is no model '{model}'")
+    try:
+        session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        raise InputError(f"onnxruntime cannot load '{model}': {first_line(error)}") from error
+    feeds = fitting({info.name: info for info in session.get_inputs()}, inputs)
+    names = [info.name for info in session.get_outputs()]
+    try:
+        if backend == "onnxruntime":
+            results = session.run(names, feeds)
+        else:
+            results = reference_session(onnx.load(model)).run(names, feeds)
+    except Exception as error:
+        raise InputError(f"'{model}' does not run on these inputs: {first_line(error)}") from error
+    return dict(zip(names, results, strict=True))
+
+
+def read_arrays(path: Path) -> Arrays:
+    """The arrays of an .npz file, by name."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except OSError as error:
+        raise InputError(f"cannot read '{path}': {error.strerror or error}") from error
+    except (ValueError, AttributeError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"'{path}' is not an .npz file of plain arrays") from error
+
+
+def fitting(wanted: dict[str, ort.NodeArg], inputs: Arrays) -> Arrays:
+    """The arrays that a session wants; raises InputError on the first that is missing or wrong."""
+    for name, info in wanted.items():
+        if name not in inputs:
+            raise InputError(
+                f"input '{name}' is missing: the model wants {', '.join(sorted(wanted))}, "
+                f"the file holds {', '.join(sorted(inputs)) or 'nothing'}"
+            )
+        have, want = _type_name(inputs[name]), info.type
+        if have != want:
+            raise InputError(f"input '{name}' is {have}, the model wants {want}")
+        shape = inputs[name].shape
+        if len(shape) != len(info.shape) or any(
+            isinstance(dim, int) and dim != size
+            for dim, size in zip(info.shape, shape, strict=True)
+        ):
+            raise InputError(
+                f"input '{name}' has shape {list(shape)}, the model wants {info.shape}"
+            )
+    return {name: inputs[name] for name in wanted}
+
+
+def _type_name(array: NDArray[np.generic]) -> str:
+    """The type of an array as onnxruntime writes it: tensor(float), tensor(int64), ..."""
+    kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+    return f"tensor({onnx.TensorProto.DataType.Name(kind).lower()})"

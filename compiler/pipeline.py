@@ -1,0 +1,108 @@
+"""The compiler, read from top to bottom: `compile` runs the stages in this order and no other."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import onnx
+
+from sardonyx.compiler.check_model import check_valid
+from sardonyx.compiler.driver import Driver
+from sardonyx.compiler.emit import emit
+from sardonyx.compiler.load import load
+from sardonyx.compiler.recipe import Recipe, load_recipe
+from sardonyx.compiler.report import CompileReport
+from sardonyx.compiler.summarize import summarize
+from sardonyx.compiler.verify import Level, Verification
+from sardonyx.compiler.verify_model import check_model
+from sardonyx.compiler.write import write_model
+from sardonyx.passes.base import Pass
+from sardonyx.passes.cleanup.lift_constants import LiftConstants
+from sardonyx.passes.journal import Journal, Progress
+from sardonyx.runtime_ops.errors import InputError
+
+Target = Literal["portable"]
+
+NORMALIZE: tuple[Pass, ...] = (LiftConstants(),)
+"""What every graph goes through before the recipe's passes."""
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A compiled model and the report of how it came to be."""
+
+    model: onnx.ModelProto
+    report: CompileReport
+
+    def save(self, path: str | Path) -> None:
+        """Write the model; a failure leaves nothing behind and an older file untouched."""
+        write_model(self.model, Path(path))
+
+
+Observer = Callable[[str, Driver], None]
+"""Called after each stage with its name; what `--dump` hangs on."""
+
+
+def compile(
+    model: str | Path | onnx.ModelProto,
+    recipe: str | Path | Recipe,
+    calibration: str | Path | None = None,
+    target: Target = "portable",
+    *,
+    verify: Level = "default",
+    until: str | None = None,
+    progress: Progress | None = None,
+    observe: Observer | None = None,
+) -> Compiled:
+    """Rewrite ``model`` by ``recipe``.
+
+    ``model``: path of an .onnx file, or a model. ``recipe``: a preset's name, a .toml or .py path,
+    or a `Recipe`. ``calibration``: .npz with an array for each graph input; the inputs of the
+    ``full`` check. ``target``: ``portable`` runs in any onnxruntime. ``verify``: ``default`` runs
+    what each pass changed and unpacks every encoded tensor, ``full`` also runs both whole models,
+    ``off`` trusts. ``until``: stop rewriting after the pass of this name.
+
+    Raises InputError (the model, recipe or an argument is wrong) and VerificationError (a pass
+    broke its promise).
+    """
+    start = time.perf_counter()
+    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    model = model if isinstance(model, onnx.ModelProto) else Path(model)
+    passes = _until((*NORMALIZE, *recipe.passes), until)
+    source, graph = load(model)
+    journal = Journal(progress) if progress else Journal()
+    driver = Driver(source, graph, journal, Verification(verify))
+    if observe:
+        observe("load", driver)
+    for a_pass in passes:
+        driver.run(a_pass)
+        if observe:
+            observe(a_pass.name, driver)
+    _check_worth(recipe, passes, driver)
+    compiled = emit(source, graph)
+    check_valid(compiled, "the compiled model")
+    if verify == "full":
+        check_model(model, NORMALIZE, driver, compiled, calibration)
+    report = summarize(recipe, target, driver, compiled, time.perf_counter() - start)
+    return Compiled(compiled, report)
+
+
+def _until(passes: tuple[Pass, ...], until: str | None) -> tuple[Pass, ...]:
+    names = [a_pass.name for a_pass in passes]
+    if until is None:
+        return passes
+    if until not in names:
+        raise InputError(f"there is no stage '{until}' to stop after: there is {', '.join(names)}")
+    return passes[: names.index(until) + 1]
+
+
+def _check_worth(recipe: Recipe, passes: tuple[Pass, ...], driver: Driver) -> None:
+    """Refuse a result in which a quantizing recipe quantized nothing."""
+    if driver.journal.encoded or not any(a_pass.quantizes for a_pass in passes):
+        return
+    reasons = [skip.reason for skip in driver.journal.skipped if skip.eligible]
+    reasons += [skip.reason for skip in driver.journal.skipped if not skip.eligible]
+    why = f" ({reasons[0]})" if reasons else ": no MatMul, Gemm or Gather reads a float matrix"
+    raise InputError(f"the model has no weight that recipe '{recipe.name}' can quantize{why}")

@@ -1,0 +1,157 @@
+"""A recipe is a list of passes with their arguments: a preset by name, or a user's own file."""
+
+import dataclasses
+import difflib
+import importlib.util
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from sardonyx.passes import PASSES
+from sardonyx.passes.base import Pass
+from sardonyx.runtime_ops.errors import InputError
+
+PRESETS = Path(__file__).parent / "recipes"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Passes in their order, all arguments checked."""
+
+    name: str
+    description: str
+    passes: tuple[Pass, ...]
+
+
+def preset_names() -> list[str]:
+    """Names of the recipes that come with Sardonyx."""
+    return sorted(path.stem for path in PRESETS.glob("*.toml"))
+
+
+def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The preset called ``name``, or the recipe in a .toml file, or the pass in a .py file.
+
+    ``overrides``: ``PASS.ARG=VALUE``, the value as in TOML, or a bare word. Raises InputError that
+    names the recipe, pass or argument, and the nearest one that exists.
+    """
+    path = Path(name)
+    if path.suffix == ".py":
+        found = _pass_from_file(path)
+        recipe, entries = path.stem, [(found, {})]
+        description = f"the pass {found.name} of {path}"
+    else:
+        table = _read(path, str(name))
+        recipe, description = path.stem, str(table.get("description", ""))
+        entries = [_entry(item, path) for item in table.get("passes", [])]
+    _override(entries, overrides)
+    return Recipe(recipe, description, tuple(_build(cls, args) for cls, args in entries))
+
+
+def _read(path: Path, name: str) -> dict[str, Any]:
+    if path.suffix != ".toml":
+        path = PRESETS / f"{name}.toml"
+        if name not in preset_names():
+            raise InputError(
+                f"unknown recipe '{name}'{_nearest(name, preset_names())}; "
+                "a recipe of your own is a path that ends in .toml or .py"
+            )
+    try:
+        table = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise InputError(f"cannot read recipe '{path}': {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"recipe '{path}' is not valid TOML: {error}") from error
+    unknown = table.keys() - {"description", "passes"}
+    passes = table.get("passes")
+    if unknown or not isinstance(passes, list) or not all(isinstance(p, dict) for p in passes):
+        raise InputError(
+            f"recipe '{path}' must hold a description and [[passes]] tables"
+            + (f", not '{min(unknown)}'" if unknown else "")
+        )
+    return table
+
+
+def _entry(item: Mapping[str, Any], recipe: Path) -> tuple[type[Pass], dict[str, Any]]:
+    arguments = dict(item)
+    name = arguments.pop("pass", None)
+    if not isinstance(name, str):
+        raise InputError(f"recipe '{recipe}': every [[passes]] table needs pass = \"NAME\"")
+    if name.endswith(".py"):
+        return _pass_from_file(recipe.parent / name), arguments
+    if name not in PASSES:
+        raise InputError(f"recipe '{recipe}': unknown pass '{name}'{_nearest(name, PASSES)}")
+    return PASSES[name], arguments
+
+
+def _pass_from_file(path: Path) -> type[Pass]:
+    """The one Pass that a Python file defines."""
+    if not path.is_file():
+        raise InputError(f"there is no pass file '{path}'")
+    spec = importlib.util.spec_from_file_location(f"sardonyx_user_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise InputError(f"pass file '{path}' does not run: {error!r}") from error
+    found = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Pass) and value.__module__ == spec.name
+    ]
+    if len(found) != 1:
+        raise InputError(f"pass file '{path}' must define one Pass, not {len(found)}")
+    if not dataclasses.is_dataclass(found[0]) or not hasattr(found[0], "name"):
+        raise InputError(f"the pass in '{path}' must be a frozen dataclass with a name")
+    return found[0]
+
+
+def _override(entries: list[tuple[type[Pass], dict[str, Any]]], overrides: Sequence[str]) -> None:
+    for text in overrides:
+        target, equals, value = text.partition("=")
+        name, dot, argument = target.strip().partition(".")
+        if not equals or not dot or not argument:
+            raise InputError(f"'{text}' is not of the form PASS.ARG=VALUE, as in gobo.bits=4")
+        named = [arguments for cls, arguments in entries if cls.name == name]
+        if not named:
+            names = [cls.name for cls, _ in entries]
+            raise InputError(f"the recipe has no pass '{name}'{_nearest(name, names)}")
+        for arguments in named:
+            arguments[argument] = _value(value.strip())
+
+
+def _value(text: str) -> Any:
+    """A TOML value; what is none is a string."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _build(cls: type[Pass], arguments: dict[str, Any]) -> Pass:
+    known = [f.name for f in dataclasses.fields(cls)]
+    for argument in arguments:
+        if argument not in known:
+            raise InputError(
+                f"pass {cls.name} has no argument '{argument}'{_nearest(argument, known)}"
+            )
+    try:
+        return TypeAdapter(cls).validate_python(arguments)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join([cls.name, *map(str, first["loc"])])
+        message = first["msg"].removeprefix("Value error, ")
+        given = f" (got {first['input']!r})" if first["loc"] else ""
+        raise InputError(f"{place}: {message}{given}") from error
+
+
+def _nearest(name: str, known: Sequence[str] | Mapping[str, Any]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1)
+    if near:
+        return f": did you mean '{near[0]}'?"
+    return f": there is {', '.join(sorted(known))}" if known else ": it takes none"

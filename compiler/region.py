@@ -1,0 +1,124 @@
+"""What a pass changed: nodes that hang together, as they were and as they are."""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from sardonyx.passes.metadata import RESERVED
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """A node as it was at one moment: nodes are edited in place, records are not."""
+
+    node: gs.Node
+    op: str
+    domain: str | None
+    attrs: dict[str, object]
+    inputs: tuple[gs.Tensor, ...]
+    outputs: tuple[gs.Tensor, ...]
+
+    def same(self, other: "Record") -> bool:
+        """Whether nothing but notes changed between the two moments."""
+        return (
+            (self.op, self.domain) == (other.op, other.domain)
+            and self.attrs == other.attrs
+            and list(map(id, self.inputs)) == list(map(id, other.inputs))
+            and list(map(id, self.outputs)) == list(map(id, other.outputs))
+        )
+
+
+@dataclass(eq=False)
+class Region:
+    """Changed nodes that hang together. ``outputs``: names of what the rest of the graph reads."""
+
+    before: list[Record] = field(default_factory=list)
+    after: list[Record] = field(default_factory=list)
+    outputs: list[str] = field(default_factory=list)
+
+    @property
+    def records(self) -> list[Record]:
+        """Both sides."""
+        return [*self.before, *self.after]
+
+    @property
+    def label(self) -> str:
+        """Op and name of the first node, and how many more there are."""
+        nodes = self.after or self.before
+        first = f"{nodes[0].op} '{nodes[0].node.name}'"
+        return first if len(nodes) == 1 else f"{first} and {len(nodes) - 1} more nodes"
+
+    def signature(self) -> tuple[object, ...]:
+        """Equal for regions that differ only in names and the values of their constants."""
+        return tuple((r.op, str(r.attrs), tuple(map(_kind, r.inputs))) for r in self.records)
+
+    def constant_elements(self) -> int:
+        """Elements of the constants that either side reads."""
+        read = {id(t): t for r in self.records for t in r.inputs if isinstance(t, gs.Constant)}
+        return sum(int(np.prod(constant.shape)) for constant in read.values())
+
+
+def record_of(node: gs.Node) -> Record:
+    """A record of a node as it is now."""
+    attrs = {key: value for key, value in node.attrs.items() if key not in RESERVED}
+    return Record(node, node.op, node.domain, attrs, tuple(node.inputs), tuple(node.outputs))
+
+
+def record_all(graph: gs.Graph) -> list[Record]:
+    """Records of all nodes of a graph."""
+    return [record_of(node) for node in graph.nodes]
+
+
+def changed_regions(before: list[Record], graph: gs.Graph) -> list[Region]:
+    """The regions in which ``graph`` differs from its earlier records, in graph order."""
+    after = record_all(graph)
+    old = {id(record.node): record for record in before}
+    new = {id(record.node): record for record in after}
+    stable = {key for key in old.keys() & new.keys() if old[key].same(new[key])}
+    changed_before = [r for r in before if id(r.node) not in stable]
+    changed_after = [r for r in after if id(r.node) not in stable]
+    needed = {t.name for r in after if id(r.node) in stable for t in r.inputs}
+    needed |= {t.name for t in graph.outputs}
+    regions = _components(changed_before, changed_after)
+    for region in regions:
+        made = dict.fromkeys(t.name for r in region.before for t in r.outputs)
+        region.outputs = [name for name in made if name in needed]
+    return regions
+
+
+def _components(before: list[Record], after: list[Record]) -> list[Region]:
+    """Records that share a tensor one of them produces belong together."""
+    touching: dict[str, list[Record]] = defaultdict(list)
+    produced = {t.name for r in (*before, *after) for t in r.outputs if t.name}
+    for record in (*before, *after):
+        for tensor in (*record.inputs, *record.outputs):
+            if tensor.name in produced:
+                touching[tensor.name].append(record)
+    home: dict[int, Region] = {}
+    regions: dict[int, Region] = {}
+    side = {id(record): "before" for record in before} | {id(record): "after" for record in after}
+    for first in (*before, *after):
+        if id(first) in home:
+            continue
+        region = Region()
+        regions[id(region)] = region
+        pending = [first]
+        home[id(first)] = region
+        while pending:
+            record = pending.pop()
+            for tensor in (*record.inputs, *record.outputs):
+                for other in touching.pop(tensor.name, []):
+                    if id(other) not in home:
+                        home[id(other)] = region
+                        pending.append(other)
+    for record in (*before, *after):
+        getattr(home[id(record)], side[id(record)]).append(record)
+    return list(regions.values())
+
+
+def _kind(tensor: gs.Tensor) -> str:
+    if isinstance(tensor, gs.Constant):
+        return f"{tensor.dtype}{list(tensor.shape)}"
+    return "" if tensor.is_empty() else "variable"

@@ -1,0 +1,114 @@
+"""report: what a compile did, as data. ``--report`` writes it as JSON; this file is its schema."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Totals(_Part):
+    """The whole file."""
+
+    bytes_before: int = Field(description="bytes of the source, external data included")
+    bytes_after: int = Field(description="bytes of the compiled model, external data included")
+    ratio: float = Field(description="bytes_before / bytes_after")
+    weights: int = Field(
+        description="elements of float constants of rank >= 2 that MatMul, Gemm or Gather reads"
+    )
+    weights_quantized: int = Field(description="those of them that the recipe quantized")
+    bits_per_weight: float = Field(
+        description="bits in the file for each quantized weight: indices, centroids, outliers"
+    )
+    outlier_share: float = Field(description="outliers among quantized weights, 0 to 1")
+
+
+class TensorEntry(_Part):
+    """A quantized weight."""
+
+    name: str = Field(description="of the constant in the source")
+    node: str = Field(description="first node that reads it")
+    op: str = Field(description="op of that node in the source")
+    format: str = Field(description="number format, as codebook3/tensor")
+    bits: int = Field(description="bits of an index")
+    groups: int = Field(description="tables or scales in the tensor")
+    outliers: int = Field(description="weights kept in floating point")
+    outlier_share: float = Field(description="outliers among the tensor's weights, 0 to 1")
+    sqnr_db: float | None = Field(
+        description="signal to quantization noise, 10 log10 of energies; null: nothing was lost"
+    )
+    bytes_before: int = Field(description="bytes of the source's constants (tied ones included)")
+    bytes_after: int = Field(description="bytes of all that replaced them")
+
+
+class ActivationEntry(_Part):
+    """A quantized activation; empty for recipes that quantize weights only."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    name: str
+    node: str
+    format: str
+    bits: int
+    range: tuple[float, float]
+    method: str
+    class_: str = Field(alias="class")
+    sqnr_db: float | None
+
+
+class SkipEntry(_Part):
+    """A constant that was left alone."""
+
+    name: str
+    node: str = Field(description="first node that reads it")
+    reason: str
+    eligible: bool = Field(description="of a kind the recipe quantizes; --strict refuses these")
+
+
+class PassEntry(_Part):
+    """A pass that ran."""
+
+    name: str
+    rewrites: int
+    nodes_before: int
+    nodes_after: int
+    seconds: float = Field(description="without the checks on it")
+
+
+class VerificationEntry(_Part):
+    """What was checked."""
+
+    level: Literal["off", "default", "full"]
+    regions: int = Field(description="changed regions of the graph, over all passes")
+    regions_run: int = Field(description="of those, run before against after")
+    largest_difference: float = Field(description="relative, over all outputs of those")
+    tensors_decoded: int = Field(description="encoded tensors unpacked and held against the source")
+    unchecked: list[str] = Field(description="regions that could not be run, and why")
+    model_difference: float | None = Field(
+        description="full: whole model against the source with decoded weights; else null"
+    )
+
+
+class CompileReport(_Part):
+    """The report of one compile, schema version 1."""
+
+    schema_: Literal[1] = Field(1, alias="schema", description="version of this schema")
+    model: str = Field(description="path of the source")
+    recipe: str
+    target: str
+    totals: Totals
+    tensors: list[TensorEntry]
+    activations: list[ActivationEntry] = Field(default_factory=list)
+    skipped: list[SkipEntry]
+    passes: list[PassEntry]
+    verification: VerificationEntry
+    seconds: float = Field(description="wall time of the compile")
+    peak_rss_bytes: int = Field(description="largest resident memory of the process so far")
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    def to_json(self) -> str:
+        """The report as written to a file."""
+        return self.model_dump_json(by_alias=True, indent=2) + "\n"

@@ -1,0 +1,98 @@
+"""summarize: the driver's records become the report."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from sardonyx.compiler.driver import Driver
+from sardonyx.compiler.load import Source
+from sardonyx.compiler.recipe import Recipe
+from sardonyx.compiler.report import (
+    CompileReport,
+    PassEntry,
+    SkipEntry,
+    TensorEntry,
+    Totals,
+    VerificationEntry,
+)
+from sardonyx.passes.journal import Encoded
+
+
+def summarize(
+    recipe: Recipe, target: str, driver: Driver, compiled: onnx.ModelProto, seconds: float
+) -> CompileReport:
+    """The report of a compile that took ``seconds``."""
+    journal = driver.journal
+    return CompileReport(
+        model=str(driver.source.path or driver.source.model.graph.name),
+        recipe=recipe.name,
+        target=target,
+        totals=_totals(driver, compiled),
+        tensors=[_tensor(entry) for entry in journal.encoded],
+        skipped=[SkipEntry(**vars(skip)) for skip in journal.skipped],
+        passes=[PassEntry(**vars(run)) for run in driver.runs],
+        verification=VerificationEntry(**vars(driver.verification)),
+        seconds=seconds,
+        peak_rss_bytes=peak_rss_bytes(),
+    )
+
+
+def _totals(driver: Driver, compiled: onnx.ModelProto) -> Totals:
+    entries = driver.journal.encoded
+    before, after = _source_bytes(driver.source), _model_bytes(compiled)
+    quantized = sum(_size(view.shape) for entry in entries for view in entry.views)
+    distinct = sum(_size(entry.views[0].shape) for entry in entries)
+    outliers = sum(entry.tensor.values.size for entry in entries)
+    return Totals(
+        bytes_before=before,
+        bytes_after=after,
+        ratio=before / after,
+        weights=driver.journal.weights,
+        weights_quantized=quantized,
+        bits_per_weight=8 * sum(e.bytes_after for e in entries) / quantized if quantized else 0.0,
+        outlier_share=outliers / distinct if distinct else 0.0,
+    )
+
+
+def _tensor(entry: Encoded) -> TensorEntry:
+    outliers = entry.tensor.values.size
+    return TensorEntry(
+        name=entry.name,
+        node=entry.nodes[0],
+        op=entry.op,
+        format=str(entry.format),
+        bits=entry.format.bits,
+        groups=entry.tensor.centroids.shape[0],
+        outliers=outliers,
+        outlier_share=outliers / _size(entry.views[0].shape),
+        sqnr_db=entry.sqnr_db if math.isfinite(entry.sqnr_db) else None,
+        bytes_before=entry.bytes_before,
+        bytes_after=entry.bytes_after,
+    )
+
+
+def _size(shape: tuple[int, int]) -> int:
+    return int(np.prod(shape, dtype=np.int64))
+
+
+def _source_bytes(source: Source) -> int:
+    """The model's file and what its initializers take in others."""
+    if source.path is None:
+        return _model_bytes(source.model)
+    return source.path.stat().st_size + source.external_bytes
+
+
+def _model_bytes(model: onnx.ModelProto) -> int:
+    """Bytes once written; weights counted apart, as a message over 2 GiB cannot be measured."""
+    weights = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+    return weights if weights > 1 << 30 else model.ByteSize()
+
+
+def peak_rss_bytes() -> int:
+    """Largest resident memory of this process so far (its own, not its parent's before exec)."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError("the kernel does not report VmHWM")

@@ -1,0 +1,211 @@
+"""verify: a pass is not believed. What it changed is cut out and run, before against after."""
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from sardonyx.compiler.check_model import first_line
+from sardonyx.compiler.cut import Feeds, Pair, StandIn, Unknown, cut, random_feeds
+from sardonyx.compiler.load import Source
+from sardonyx.compiler.region import Record, Region, changed_regions
+from sardonyx.compiler.repro import save_repro
+from sardonyx.passes.base import Pass
+from sardonyx.passes.journal import Encoded
+from sardonyx.runtime_ops.errors import VerificationError
+from sardonyx.runtime_ops.gobo import contradiction
+
+Level = Literal["off", "default", "full"]
+
+_CHEAP = 1 << 18
+"""Constant elements up to which every region is run; of larger ones, one of each kind."""
+
+
+@dataclass
+class Verification:
+    """What was checked. ``unchecked``: regions that could not be run, and why."""
+
+    level: Level = "default"
+    regions: int = 0
+    regions_run: int = 0
+    largest_difference: float = 0.0
+    tensors_decoded: int = 0
+    unchecked: list[str] = field(default_factory=list)
+    model_difference: float | None = None
+
+
+def check_encoded(entries: list[Encoded], result: Verification) -> None:
+    """Unpack every encoded tensor and hold it against the original weights."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = pool.map(
+            lambda entry: contradiction(entry.views[0].matrix(), entry.tensor), entries
+        )
+        for entry, text in zip(entries, found, strict=True):
+            if text:
+                raise VerificationError(f"encoded weight '{entry.name}' {text}")
+            result.tensors_decoded += 1
+
+
+def check_regions(
+    a_pass: Pass,
+    before: list[Record],
+    graph: gs.Graph,
+    source: Source,
+    encoded: list[Encoded],
+    result: Verification,
+) -> None:
+    """Run what ``a_pass`` changed, before and after, on equal inputs.
+
+    ``before``: records of the graph before the pass. ``encoded``: what the pass encoded; before,
+    its constants hold what the encoded ones decode to. Raises VerificationError, with a saved
+    repro, where outputs differ by more than the pass's bound.
+    """
+    regions = changed_regions(before, graph)
+    result.regions += len(regions)
+    _check_complete(a_pass, regions, graph)
+    check = _RegionCheck(a_pass, graph, source, stand_ins(encoded), result)
+    for group in _groups([r for r in regions if r.outputs], result.level):
+        check.run(group)
+
+
+def stand_ins(encoded: list[Encoded]) -> StandIn:
+    """A function from a constant to what it decodes to, or to itself if it was not encoded."""
+    views = {id(view.constant): (view, entry) for entry in encoded for view in entry.views}
+
+    def stand_in(constant: gs.Constant) -> gs.Constant:
+        if id(constant) not in views:
+            return constant
+        view, entry = views[id(constant)]
+        return view.decoded(entry.tensor)
+
+    return stand_in
+
+
+def _check_complete(a_pass: Pass, regions: list[Region], graph: gs.Graph) -> None:
+    """Every tensor that the rest of the graph reads must still be made by somebody."""
+    known = {t.name for node in graph.nodes for t in node.outputs}
+    known |= {t.name for t in graph.tensors().values() if isinstance(t, gs.Constant)}
+    for region in regions:
+        lost = [name for name in region.outputs if name not in known]
+        if lost:
+            raise VerificationError(
+                f"pass {a_pass.name} is wrong: at {region.label} it lost the tensor '{lost[0]}', "
+                "which the rest of the graph reads"
+            )
+
+
+def _groups(regions: list[Region], level: Level) -> Iterator[list[Region]]:
+    """Regions to run together: all cheap ones, then one of each kind of the rest (full: all)."""
+    cheap = [r for r in regions if r.constant_elements() <= _CHEAP]
+    if cheap:
+        yield cheap
+    seen = set()
+    for region in regions:
+        if region.constant_elements() > _CHEAP:
+            kind = region.signature()
+            if level == "full" or kind not in seen:
+                yield [region]
+            seen.add(kind)
+
+
+@dataclass
+class _RegionCheck:
+    """Runs groups of regions of one pass."""
+
+    a_pass: Pass
+    graph: gs.Graph
+    source: Source
+    stand_in: StandIn
+    result: Verification
+
+    def run(self, group: list[Region]) -> None:
+        """Run a group; where it cannot be run as one, each region alone."""
+        try:
+            pair = cut(group, self.graph, self.source, self.stand_in)
+            feeds = random_feeds(pair, [record for region in group for record in region.records])
+            wanted = run_model(pair.before, feeds)
+        except (Unknown, RunFailed) as error:
+            if len(group) > 1:
+                for region in group:
+                    self.run([region])
+            else:
+                self.result.unchecked.append(f"{group[0].label}: {_reason(error)}")
+            return
+        try:
+            got = run_model(pair.after, feeds)
+        except RunFailed as error:
+            if len(group) > 1:
+                for region in group:
+                    self.run([region])
+                return
+            raise self._failure(pair, feeds, group[0], f"fails: {_reason(error)}") from error
+        self._compare(group, pair, feeds, wanted, got)
+
+    def _compare(
+        self,
+        group: list[Region],
+        pair: Pair,
+        feeds: Feeds,
+        wanted: list[NDArray[np.generic]],
+        got: list[NDArray[np.generic]],
+    ) -> None:
+        for name, want, have in zip(pair.outputs, wanted, got, strict=True):
+            difference = relative_difference(want, have)
+            if difference > self.a_pass.bound:
+                region = next(r for r in group if name in r.outputs)
+                alone = cut([region], self.graph, self.source, self.stand_in)
+                text = f"changes '{name}' by {difference:.3g}, above {self.a_pass.bound:g}"
+                raise self._failure(alone, feeds, region, text)
+            self.result.largest_difference = max(self.result.largest_difference, difference)
+        self.result.regions_run += len(group)
+
+    def _failure(self, pair: Pair, feeds: Feeds, region: Region, text: str) -> VerificationError:
+        folder = save_repro(pair, feeds, self.a_pass.name, region.label, self.a_pass.bound)
+        return VerificationError(
+            f"pass {self.a_pass.name} is wrong: {region.label} {text}; "
+            f"before, after and inputs are in '{folder}'"
+        )
+
+
+class RunFailed(Exception):
+    """onnxruntime does not load or run a model; the text is its first line."""
+
+
+def run_model(model: onnx.ModelProto, feeds: Feeds) -> list[NDArray[np.generic]]:
+    """Outputs of a small model in onnxruntime, nodes as they are written; may raise RunFailed."""
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    try:
+        session = ort.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        named = {info.name: feeds[info.name] for info in session.get_inputs()}
+        return list(session.run(None, named))
+    except Exception as error:
+        raise RunFailed(first_line(error)) from error
+
+
+def relative_difference(want: NDArray[np.generic], have: NDArray[np.generic]) -> float:
+    """Largest difference over the largest magnitude; infinite where kind, shape or NaNs differ."""
+    if want.shape != have.shape or want.dtype != have.dtype:
+        return np.inf
+    if np.array_equal(want, have, equal_nan=want.dtype.kind == "f"):
+        return 0.0
+    if want.dtype.kind != "f" or not np.array_equal(np.isfinite(want), np.isfinite(have)):
+        return np.inf
+    a, b = np.nan_to_num(want.astype(np.float64)), np.nan_to_num(have.astype(np.float64))
+    return float(np.max(np.abs(a - b)) / max(float(np.max(np.abs(a))), np.finfo(np.float32).tiny))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, Unknown):
+        return f"the type of its input '{error}' is not known"
+    return str(error)

@@ -1,0 +1,40 @@
+"""What a pass is. Read this, then any file beside it.
+
+A pass is a frozen dataclass: its fields are its arguments, in a recipe file and after ``--set``.
+It edits the graph in place, keeps nothing between runs, and states in class variables what the
+driver then checks: the facts it needs and establishes, and how far a rewritten region may differ.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import onnx_graphsurgeon as gs
+
+from sardonyx.passes.facts import Fact
+from sardonyx.passes.journal import Journal
+
+
+@dataclass(frozen=True)
+class Pass(ABC):
+    """One rewrite of a graph.
+
+    ``name``: kebab-case, unique. ``requires``, ``establishes``: facts that hold before and after.
+    ``bound``: the greatest difference that a rewritten region's outputs may show, relative to the
+    largest magnitude of the output; 0 means bit for bit. Where a pass replaces constants by encoded
+    ones, the region is compared with the *decoded* constants in place.
+    """
+
+    name: ClassVar[str]
+    requires: ClassVar[tuple[Fact, ...]] = ()
+    establishes: ClassVar[tuple[Fact, ...]] = ()
+    bound: ClassVar[float] = 0.0
+    quantizes: ClassVar[bool] = False
+
+    @abstractmethod
+    def run(self, graph: gs.Graph, journal: Journal) -> int:
+        """Rewrite ``graph``; say in ``journal`` what was encoded or skipped, and why.
+
+        Returns how many rewrites were made; run again, it makes none. Raises InputError where
+        the graph or an argument makes the pass impossible.
+        """

@@ -1,0 +1,162 @@
+"""gobo: replace the weights of MatMul, Gemm and Gather by GOBO-encoded ones (arXiv 2005.03842)."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import numpy as np
+import onnx_graphsurgeon as gs
+from pydantic import Field
+
+from sardonyx.passes.base import Pass
+from sardonyx.passes.facts import CONSTANTS_ARE_INITIALIZERS
+from sardonyx.passes.gobo.lower import lower
+from sardonyx.passes.journal import Encoded, Journal, Skip
+from sardonyx.passes.rewrite import Replacements, replace_nodes
+from sardonyx.passes.tied import TiedWeight, tied_weights
+from sardonyx.passes.weights import float_vectors, weight_count, weight_uses
+from sardonyx.runtime_ops.codebook import Solver
+from sardonyx.runtime_ops.errors import InputError
+from sardonyx.runtime_ops.formats import Format
+from sardonyx.runtime_ops.gobo import GoboTensor, Loss, Settings, encode
+from sardonyx.runtime_ops.outliers import Rule, check_threshold
+
+Bits = Annotated[int, Field(ge=2, le=8)]
+Coded = tuple[GoboTensor, Loss]
+
+
+@dataclass(frozen=True)
+class Gobo(Pass):
+    """``MatMul(A, W)``  ->  ``GoboMatMul<bits>(A, indices, centroids, positions, values)``, and
+
+    ``Gemm(A, B, C)``  ->  the same, between Transpose, Mul and Add where transA, alpha, beta or C
+    ask for them; ``Gather(W, ids)``  ->  ``GoboGather<embedding_bits>(ids, ...)``. W may be reached
+    through Identity, Cast and Transpose. Weights with equal contents, one perhaps the transpose of
+    the other, are encoded once; a weight that any Gather reads takes ``embedding_bits``.
+
+    ``outliers`` and ``threshold``: which weights stay in floating point (`runtime_ops.outliers`).
+    ``solver``: how centroids are fitted (`runtime_ops.codebook`). ``min_weights``: smaller tensors
+    are left alone.
+
+    Does not fire on a weight
+
+    1. that is the left operand, has another rank than 2, or is gathered along another axis than 0,
+    2. that another op or an output of the graph needs too, so that the plain weight would stay,
+    3. of fewer than ``min_weights`` elements,
+    4. whose encoded form would not be smaller,
+
+    nor on biases and normalisation parameters, which are not matrices.
+    """
+
+    bits: Bits = 3
+    embedding_bits: Bits = 4
+    outliers: Rule = "logpdf"
+    threshold: float | None = None
+    solver: Solver = "paper"
+    min_weights: Annotated[int, Field(ge=1)] = 4096
+
+    name: ClassVar[str] = "gobo"
+    quantizes: ClassVar[bool] = True
+    requires: ClassVar = (CONSTANTS_ARE_INITIALIZERS,)
+    bound: ClassVar[float] = 1e-5
+    """A Gemm becomes MatMul and Add, whose sums may round differently; the rest is exact."""
+
+    def __post_init__(self) -> None:
+        if self.threshold is not None:
+            check_threshold(self.outliers, self.threshold)
+
+    def run(self, graph: gs.Graph, journal: Journal) -> int:
+        """Encode all weights, the largest first, on all cores; then rewrite."""
+        uses = weight_uses(graph)
+        journal.weights += weight_count(uses)
+        for name, node in float_vectors(graph):
+            reason = "a vector (bias or normalisation parameter), not a weight matrix"
+            journal.skipped.append(Skip(name, node, reason, eligible=False))
+        weights = []
+        for weight in tied_weights(uses):
+            skip = self._skip(weight, graph)
+            if skip is None:
+                weights.append(weight)
+            else:
+                journal.skipped.append(skip)
+        replacements: Replacements = {}
+        for weight, (tensor, loss) in zip(weights, self._encode_all(weights, journal), strict=True):
+            if tensor.nbytes >= weight.nbytes:
+                reason = f"encoded it takes {tensor.nbytes} bytes, plain {weight.nbytes}"
+                journal.skipped.append(weight.skip(reason, eligible=True))
+                continue
+            entry = _entry(weight, tensor, loss)
+            journal.encoded.append(entry)
+            replacements |= lower(weight, tensor, _notes(entry))
+        replace_nodes(graph, replacements)
+        return len(replacements)
+
+    def _skip(self, weight: TiedWeight, graph: gs.Graph) -> Skip | None:
+        misfit = next((use.misfit for use in weight.uses if use.misfit), "")
+        if misfit:
+            return weight.skip(misfit, eligible=True)
+        reader = weight.other_reader(graph.outputs)
+        if reader:
+            return weight.skip(f"also read by {reader}", eligible=True)
+        if weight.size < self.min_weights:
+            reason = f"small: {weight.size} weights, fewer than {self.min_weights}"
+            return weight.skip(reason, eligible=False)
+        return None
+
+    def _encode_all(self, weights: list[TiedWeight], journal: Journal) -> list[Coded]:
+        """Encoded weights in the order given. The largest start first, to keep all cores busy."""
+        order = sorted(range(len(weights)), key=lambda i: -weights[i].size)
+        total = sum(weight.size for weight in weights)
+        done = 0
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            try:
+                jobs = {i: pool.submit(self._encode, weights[i]) for i in order}
+                sizes = {job: weights[i].size for i, job in jobs.items()}
+                for job in as_completed(sizes):
+                    done += sizes[job]
+                    journal.progress("Encoding weights", done, total)
+                    job.result()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        return [jobs[i].result() for i in range(len(weights))]
+
+    def _encode(self, weight: TiedWeight) -> Coded:
+        bits = self.embedding_bits if weight.gathered else self.bits
+        settings = Settings(bits, self.outliers, self.threshold, self.solver)
+        try:
+            return encode(weight.view.matrix(), settings)
+        except ValueError as error:
+            node = weight.uses[0].node
+            raise InputError(
+                f"weight '{weight.name}' of {node.op} '{node.name}' {error}; "
+                "such values cannot be encoded: repair the model first"
+            ) from error
+
+
+def _entry(weight: TiedWeight, tensor: GoboTensor, loss: Loss) -> Encoded:
+    return Encoded(
+        name=weight.name,
+        nodes=tuple(use.node.name for use in weight.uses),
+        op=weight.uses[0].node.op,
+        views=weight.views,
+        tensor=tensor,
+        format=Format("codebook", tensor.bits),
+        sqnr_db=loss.sqnr_db,
+        bytes_before=weight.nbytes,
+        bytes_after=tensor.nbytes,
+    )
+
+
+def _notes(entry: Encoded) -> dict[str, object]:
+    """What Netron shows on the node."""
+    share = entry.tensor.values.size / np.prod(entry.views[0].shape)
+    return {
+        "pass": Gobo.name,
+        "weight": entry.name,
+        "format": entry.format,
+        "bits": entry.format.bits,
+        "outlier_share": f"{share:.4%}",
+        "sqnr_db": f"{entry.sqnr_db:.2f}",
+    }

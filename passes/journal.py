@@ -1,0 +1,58 @@
+"""What passes say while they run: the one record behind the report, the table and the checks."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from sardonyx.passes.weights import WeightView
+from sardonyx.runtime_ops.formats import Format
+from sardonyx.runtime_ops.gobo import GoboTensor
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A weight that a pass encoded.
+
+    ``name``: of the (first) constant. ``nodes``: names of the nodes that read it; ``op``: of the
+    first. ``views``: the matrix in each constant that holds it, to be read again when checked.
+    ``tensor``: what replaced it.
+    """
+
+    name: str
+    nodes: tuple[str, ...]
+    op: str
+    views: tuple[WeightView, ...]
+    tensor: GoboTensor
+    format: Format
+    sqnr_db: float
+    bytes_before: int
+    bytes_after: int
+
+
+@dataclass(frozen=True)
+class Skip:
+    """A constant that a pass left alone, and why.
+
+    ``eligible``: it is of the kind the pass encodes, so that leaving it needs an excuse.
+    """
+
+    name: str
+    node: str
+    reason: str
+    eligible: bool
+
+
+def _silent(what: str, done: int, total: int) -> None:
+    """Progress that nobody watches."""
+
+
+@dataclass
+class Journal:
+    """Filled by passes in the order of their run. ``weights``: elements that could be encoded."""
+
+    progress: Progress = _silent
+    encoded: list[Encoded] = field(default_factory=list)
+    skipped: list[Skip] = field(default_factory=list)
+    weights: int = 0

@@ -1,0 +1,37 @@
+"""What a custom op is: a name, a numpy meaning, and a body of standard ops for stock runtimes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import onnx
+import onnx.parser
+
+DOMAIN = "sardonyx"
+VERSION = 1
+
+INPUTS = ("indices", "centroids", "positions", "values")
+"""The inputs of every GOBO op after its first: the arrays of a `gobo.GoboTensor`."""
+
+
+@dataclass(frozen=True)
+class CustomOp:
+    """An op of the domain ``sardonyx``.
+
+    ``inputs``: names in order. ``bits``: index width. ``function(opset, padded)``: its body, for a
+    model whose default-domain opset is ``opset`` (13 to 26); ``padded`` says that the model holds a
+    matrix whose packed form has padding to cut off. ``meaning(*inputs, **attributes)``: its
+    definition in numpy; returns one array.
+    """
+
+    name: str
+    inputs: tuple[str, ...]
+    bits: int
+    function: Callable[[int, bool], onnx.FunctionProto]
+    meaning: Callable[..., Any]
+
+
+def parse_body(text: str, opset: int) -> onnx.FunctionProto:
+    """A function of the domain from ONNX text that uses standard ops of ``opset``."""
+    header = f'<domain: "{DOMAIN}", opset_import: ["": {opset}]>'
+    return onnx.parser.parse_function(header + text)

@@ -1,0 +1,80 @@
+"""The ONNX lines shared by the function bodies: packed planes to words and their table."""
+
+from sardonyx.runtime_ops.packing import LAYOUTS, Layout
+
+
+def decode_lines(bits: int) -> str:
+    """Lines from ``planes`` uint8 [..., bits, X] and ``centroids`` to ``codes`` and ``table``.
+
+    ``codes`` int32 [..., words, X]: each word as one integer. ``table`` [members, count], in the
+    dtype of ``centroids``: the members of every possible word. Also defines the int64 scalars
+    ``zero``, ``one``, ``members`` and ``count`` (2^(members bits), the words there can be).
+
+    A small integer matrix product adds up the fields of a word, field t of a plane being
+    ``(plane >> width t) - 2^width (plane >> width (t + 1))``.
+    """
+    layout = LAYOUTS[bits]
+    return "\n".join([*_code_lines(layout), *_table_lines(layout)])
+
+
+def _code_lines(layout: Layout) -> list[str]:
+    if len(layout.fields) == 1:
+        return ["codes = Cast <to = 6> (planes)"]
+    sources, shifts, mix = _mix(layout)
+    factors = [factor for row in mix for factor in row]
+    return [
+        f"sources = Constant <value_ints = {sources}> ()",
+        f"shifts = Constant <value = uint8[{len(shifts)}, 1] {_braces(shifts)}> ()",
+        "copies = Gather <axis = -2> (planes, sources)",
+        'shifted = BitShift <direction = "RIGHT"> (copies, shifts)',
+        "parts = Concat <axis = -2> (planes, shifted)",
+        f"mix = Constant <value = int8[{len(mix)}, {len(mix[0])}] {_braces(factors)}> ()",
+        "codes = MatMulInteger (mix, parts)",
+    ]
+
+
+def _mix(layout: Layout) -> tuple[list[int], list[int], list[list[int]]]:
+    """Planes to shift, by how much, and the factors [words, planes + shifted] that add up words."""
+    main, *rest = layout.fields
+    rows = [[0] * layout.bits for _ in range(layout.words)]
+    for word, row in enumerate(rows):
+        row[main.plane + word] = 1 << main.shift
+    sources, shifts = [], []
+    for field in rest:
+        a_byte = 8 // field.width
+        for plane in range(field.plane, field.plane + field.planes):
+            columns = [plane]
+            for t in range(1, a_byte):
+                sources.append(plane)
+                shifts.append(field.width * t)
+                columns.append(layout.bits + len(sources) - 1)
+                for row in rows:
+                    row.append(0)
+            for t, column in enumerate(columns):
+                word = (plane - field.plane) * a_byte + t
+                rows[word][column] = 1 << field.shift
+                if t + 1 < a_byte:
+                    rows[word][columns[t + 1]] = -(1 << (field.shift + field.width))
+    return sources, shifts, rows
+
+
+def _table_lines(layout: Layout) -> list[str]:
+    steps = [1 << (layout.bits * j) for j in range(layout.members)]
+    return [
+        "zero = Constant <value_int = 0> ()",
+        "one = Constant <value_int = 1> ()",
+        f"members = Constant <value_int = {layout.members}> ()",
+        f"count = Constant <value_int = {1 << (layout.members * layout.bits)}> ()",
+        "words = Range (zero, count, one)",
+        f"steps = Constant <value = int64[{layout.members}, 1] {_braces(steps)}> ()",
+        "quotients = Div (words, steps)",
+        f"base = Constant <value_int = {1 << layout.bits}> ()",
+        "digits = Mod (quotients, base)",
+        "flat = Constant <value_ints = [-1]> ()",
+        "centroid_list = Reshape (centroids, flat)",
+        "table = Gather (centroid_list, digits)",
+    ]
+
+
+def _braces(values: list[int]) -> str:
+    return "{" + ", ".join(map(str, values)) + "}"

@@ -1,0 +1,117 @@
+"""GoboGather: rows of an embedding table in GOBO form, one op a bit width (GoboGather4, ...).
+
+The table [vocabulary, width] is stored as W [K = width, N = vocabulary]: row v is column v of W,
+so that a table that is also an output projection is stored once. The body gathers packed rows and
+decodes only those: no session can fold it into an FP32 table. Outliers lie row after row;
+``first`` and ``past`` bound those of each row, and the body visits them by their rank in the row.
+"""
+
+from typing import Any
+
+import onnx
+from numpy.typing import NDArray
+
+from sardonyx.runtime_ops.gobo import GoboTensor
+from sardonyx.runtime_ops.ops.custom_op import INPUTS, CustomOp, parse_body
+from sardonyx.runtime_ops.ops.decode_body import decode_lines
+
+_BODY = """
+GoboGather{bits} <shape> (ids, indices, centroids, positions, values) => (Y)
+{{
+  turned = Transpose <perm = [0, 3, 2, 1, 4]> (indices)
+  padded_rows = Flatten <axis = 2> (turned)
+  size = Constant <value_ints: ints = @shape> ()
+  first_axis = Constant <value_ints = [0]> ()
+  second_axis = Constant <value_ints = [1]> ()
+  width = Gather (size, first_axis)
+  vocabulary = Gather (size, second_axis)
+  rows = Slice (padded_rows, first_axis, vocabulary, first_axis)
+  any_length = Constant <value_ints = [-1]> ()
+  tokens = Reshape (ids, any_length)
+  token_rows = Gather (rows, tokens)
+  by_plane = Constant <value_ints = [0, {bits}, -1]> ()
+  planes = Reshape (token_rows, by_plane)
+{decode}
+  blocks = Gather <axis = 1> (table, codes)
+  natural = Transpose <perm = [1, 0, 3, 2]> (blocks)
+  padded = Flatten <axis = 1> (natural)
+  dense = Slice (padded, first_axis, width, second_axis)
+
+  gaps = Cast <to = 7> (positions)
+  places = CumSum (gaps, zero)
+  block = Constant <value_int = 32> ()
+  fill = Constant <value_int = 31> ()
+  filled = Add (width, fill)
+  blocks_high = Div (filled, block)
+  column_places = Mul (blocks_high, block)
+  height = Div (column_places, members)
+  row = Div (places, column_places)
+  within = Mod (places, column_places)
+  member = Mod (within, members)
+  word = Div (within, members)
+  member_start = Mul (member, height)
+  k = Add (member_start, word)
+  no_row = Constant <value_ints = [-1]> ()
+  fenced = Concat <axis = 0> (no_row, row, no_row)
+  minus_two = Constant <value_ints = [-2]> ()
+  two = Constant <value_ints = [2]> ()
+  end = Constant <value_ints = [9223372036854775807]> ()
+  previous = Slice (fenced, first_axis, minus_two)
+  next = Slice (fenced, two, end)
+  none = Sub (row, row)
+  each = Add (none, one)
+  rank_after = CumSum (each, zero)
+  rank = Sub (rank_after, one)
+  elsewhere = Add (vocabulary, rank)
+  same_as_previous = Equal (row, previous)
+  same_as_next = Equal (row, next)
+  first_slot = Where (same_as_previous, elsewhere, row)
+  past_slot = Where (same_as_next, elsewhere, row)
+  first_byte = Gather <axis = 1> (rows, zero)
+  any_number = Cast <to = 7> (first_byte)
+  no_outliers = Mul (any_number, zero)
+  slots = Concat <axis = 0> (no_outliers, none)
+  first_slots = ScatterElements (slots, first_slot, rank)
+  past_slots = ScatterElements (slots, past_slot, rank_after)
+  first = Slice (first_slots, first_axis, vocabulary)
+  past = Slice (past_slots, first_axis, vocabulary)
+  counts = Sub (past, first)
+  most = ReduceMax <keepdims = 0> (counts)
+  ranks = Range (zero, most, one)
+
+  token_first = Gather (first, tokens)
+  token_counts = Gather (counts, tokens)
+  column = Constant <value_ints = [-1, 1]> ()
+  token_limits = Reshape (token_counts, column)
+  present = Less (ranks, token_limits)
+  found = NonZero (present)
+  token = Gather (found, zero)
+  rank_in_row = Gather (found, one)
+  start = Gather (token_first, token)
+  source = Add (start, rank_in_row)
+  outlier_k = Gather (k, source)
+  outlier = Gather (values, source)
+  token_column = Reshape (token, column)
+  k_column = Reshape (outlier_k, column)
+  target = Concat <axis = 1> (token_column, k_column)
+  exact = ScatterND (dense, target, outlier)
+  ids_shape = Shape (ids)
+  out_shape = Concat <axis = 0> (ids_shape, width)
+  Y = Reshape (exact, out_shape)
+}}
+"""
+
+
+def gobo_gather(bits: int) -> CustomOp:
+    """The op for ``bits``-bit indices. Its attribute ``shape`` is [K = width, N = vocabulary].
+
+    ``ids``: int32 or int64, any shape, -vocabulary to vocabulary - 1. Result: ids' shape + [K].
+    """
+
+    def meaning(ids: NDArray[Any], *arrays: NDArray[Any], shape: list[int]) -> NDArray[Any]:
+        return GoboTensor(bits, *shape, *arrays).decode().T[ids]
+
+    def function(opset: int, padded: bool) -> onnx.FunctionProto:
+        return parse_body(_BODY.format(bits=bits, decode=decode_lines(bits)), opset)
+
+    return CustomOp(f"GoboGather{bits}", ("ids", *INPUTS), bits, function, meaning)

@@ -1,0 +1,101 @@
+"""GoboMatMul: ``Y = A @ W`` with W [K, N] in GOBO form, one op a bit width (GoboMatMul3, ...).
+
+A session folds the body's nodes one by one into W and keeps each result until the last is done, so
+the bytes of all results together decide its peak memory. Hence outliers are put back where a word
+is still one integer: each word that holds some gets a row of its own in the word table.
+"""
+
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from sardonyx.runtime_ops.gobo import GoboTensor
+from sardonyx.runtime_ops.ops.custom_op import INPUTS, CustomOp, parse_body
+from sardonyx.runtime_ops.ops.decode_body import decode_lines
+from sardonyx.runtime_ops.packing import LAYOUTS
+
+_BODY = """
+GoboMatMul{bits} <shape> (A, indices, centroids, positions, values) => (Y)
+{{
+  turned = Transpose <perm = [1, 4, 2, 0, 3]> (indices)
+  join_columns = Constant <value_ints = [0, 0, 0, -1]> ()
+  planes = Reshape (turned, join_columns)
+{decode}
+  size = Constant <value_ints: ints = @shape> ()
+  rows = Gather (size, zero)
+  block = Constant <value_int = 32> ()
+  fill = Constant <value_int = 31> ()
+  filled = Add (rows, fill)
+  blocks_high = Div (filled, block)
+  column_places = Mul (blocks_high, block)
+
+  gaps = Cast <to = 7> (positions)
+  place_list = CumSum (gaps, zero)
+  column = Constant <value_ints = [-1, 1]> ()
+  places = Reshape (place_list, column)
+  n = Div (places, column_places)
+  within = Mod (places, column_places)
+  member = Mod (within, members)
+  word = Div (within, members)
+  {split_word}
+  target = Concat <axis = 1> (block_row, byte, slot, n)
+
+  word_ids = Div (place_list, members)
+  no_word = Constant <value_ints = [-1]> ()
+  first_axis = Constant <value_ints = [0]> ()
+  fenced = Concat <axis = 0> (no_word, word_ids)
+  previous = Slice (fenced, first_axis, no_word)
+  same_word = Equal (word_ids, previous)
+  new_word = Where (same_word, zero, one)
+  ranks_after = CumSum (new_word, zero)
+  ranks = Sub (ranks_after, one)
+
+  word_codes = GatherND (codes, target)
+  plain_codes = ScatterElements (word_codes, ranks, word_codes)
+  plain = Gather <axis = 1> (table, plain_codes)
+  rank_column = Reshape (ranks, column)
+  cells = Concat <axis = 1> (member, rank_column)
+  patched = ScatterND (plain, cells, values)
+  full_table = Concat <axis = 1> (table, patched)
+  own_rows = Add (ranks, count)
+  own_codes = Cast <to = 6> (own_rows)
+  full_codes = ScatterND (codes, target, own_codes)
+
+  blocks = Gather <axis = 1> (full_table, full_codes)
+  {finish}
+  Y = MatMul (A, W)
+}}
+"""
+
+_SPLIT_WORD = """words_a_byte = Constant <value_int = {words}> ()
+  slot = Mod (word, words_a_byte)
+  byte_row = Div (word, words_a_byte)
+  bytes_a_block = Constant <value_int = 4> ()
+  byte = Mod (byte_row, bytes_a_block)
+  block_row = Div (byte_row, bytes_a_block)"""
+
+_FINISH = "W = Flatten <axis = -1> (blocks)"
+_FINISH_PADDED = """dense = Flatten <axis = -1> (blocks)
+  start = Constant <value_ints = [0, 0]> ()
+  W = Slice (dense, start, size)"""
+
+
+def gobo_matmul(bits: int) -> CustomOp:
+    """The op for ``bits``-bit indices. Its attribute ``shape`` is [K, N]."""
+
+    def meaning(a: NDArray[Any], *arrays: NDArray[Any], shape: list[int]) -> NDArray[Any]:
+        result: NDArray[Any] = np.matmul(a, GoboTensor(bits, *shape, *arrays).decode())
+        return result
+
+    def function(opset: int, padded: bool) -> onnx.FunctionProto:
+        text = _BODY.format(
+            bits=bits,
+            decode=decode_lines(bits),
+            split_word=_SPLIT_WORD.format(words=LAYOUTS[bits].words),
+            finish=_FINISH_PADDED if padded else _FINISH,
+        )
+        return parse_body(text, opset)
+
+    return CustomOp(f"GoboMatMul{bits}", ("A", *INPUTS), bits, function, meaning)
