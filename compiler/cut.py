@@ -99,7 +99,7 @@ class _Cut:
 
     def _export(self, graph: gs.Graph) -> onnx.ModelProto:
         inputs = [self._typed(tensor) for tensor in graph.inputs]
-        model = gs.export_onnx(graph, do_type_check=False)
+        model: onnx.ModelProto = gs.export_onnx(graph, do_type_check=False)
         del model.graph.input[:]
         model.graph.input.extend(inputs)
         for written in model.graph.initializer:

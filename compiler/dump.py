@@ -1,7 +1,6 @@
 """``--dump DIR``: the graph after each stage, as a model to open in Netron."""
 
-from dataclasses import dataclass, field
-from itertools import count
+from dataclasses import dataclass
 from pathlib import Path
 
 from sardonyx.compiler.driver import Driver
@@ -15,7 +14,7 @@ class Dump:
     """An observer of the pipeline that writes ``NN-STAGE.onnx`` to a folder."""
 
     folder: Path
-    _numbers: count[int] = field(default_factory=count)
+    written: int = 0
 
     def __post_init__(self) -> None:
         try:
@@ -24,5 +23,6 @@ class Dump:
             raise InputError(f"cannot make folder '{self.folder}': {error.strerror}") from error
 
     def __call__(self, stage: str, driver: Driver) -> None:
-        path = self.folder / f"{next(self._numbers):02}-{stage}.onnx"
+        path = self.folder / f"{self.written:02}-{stage}.onnx"
+        self.written += 1
         write_model(emit(driver.source, driver.graph), path)

@@ -50,7 +50,7 @@ def all_nodes(graph: gs.Graph) -> Iterator[gs.Node]:
 def _graph(source: Source, graph: gs.Graph) -> onnx.GraphProto:
     notes = [(node.attrs.pop(PROPS, {}), node.attrs.pop(DOC, "")) for node in all_nodes(graph)]
     try:
-        proto = gs.export_onnx(graph, do_type_check=False).graph
+        proto: onnx.GraphProto = gs.export_onnx(graph, do_type_check=False).graph
     finally:
         for node, (props, doc) in zip(all_nodes(graph), notes, strict=True):
             node.attrs.update({PROPS: props} if props else {})

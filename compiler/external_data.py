@@ -8,6 +8,8 @@ import onnx
 from sardonyx.compiler.model_file import Span
 from sardonyx.runtime_ops.errors import InputError
 
+_PACKED_BITS = {"int4": 4, "uint4": 4, "float4_e2m1fn": 4, "int2": 2, "uint2": 2}
+
 
 def external_spans(model: onnx.ModelProto, folder: Path, name: str) -> dict[str, Span]:
     """Where the data of the model's external initializers lies, by name.
@@ -49,8 +51,7 @@ def _span(tensor: onnx.TensorProto, folder: Path, name: str) -> Span:
 
 def _nbytes(tensor: onnx.TensorProto) -> int:
     """Bytes of a tensor's data; types below a byte are packed."""
-    bits = {onnx.TensorProto.INT4: 4, onnx.TensorProto.UINT4: 4, onnx.TensorProto.FLOAT4E2M1: 4}
-    bits |= {onnx.TensorProto.INT2: 2, onnx.TensorProto.UINT2: 2}
-    size = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize * 8
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    bits = _PACKED_BITS.get(dtype.name, dtype.itemsize * 8)
     count = int(np.prod(list(tensor.dims), dtype=np.int64))
-    return -(-count * bits.get(tensor.data_type, size) // 8)
+    return -(-count * bits // 8)

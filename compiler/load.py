@@ -44,7 +44,7 @@ class Source:
     @property
     def opset(self) -> int:
         """Version of the default operator set."""
-        return next(o.version for o in self.model.opset_import if o.domain in ("", "ai.onnx"))
+        return next(int(o.version) for o in self.model.opset_import if o.domain in ("", "ai.onnx"))
 
 
 def load(model: Path | onnx.ModelProto) -> tuple[Source, gs.Graph]:
@@ -53,7 +53,7 @@ def load(model: Path | onnx.ModelProto) -> tuple[Source, gs.Graph]:
     Raises InputError, in one sentence, for everything that cannot be compiled safely.
     """
     if isinstance(model, onnx.ModelProto):
-        path, spans = None, {}
+        path, spans = None, dict[str, Span]()
         proto = onnx.ModelProto()
         proto.CopyFrom(model)
     else:

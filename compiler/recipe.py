@@ -15,6 +15,9 @@ from sardonyx.passes import PASSES
 from sardonyx.passes.base import Pass
 from sardonyx.runtime_ops.errors import InputError
 
+Entry = tuple[type[Pass], dict[str, Any]]
+"""A pass and its arguments, not checked yet."""
+
 PRESETS = Path(__file__).parent / "recipes"
 
 
@@ -39,6 +42,7 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     names the recipe, pass or argument, and the nearest one that exists.
     """
     path = Path(name)
+    entries: list[Entry]
     if path.suffix == ".py":
         found = _pass_from_file(path)
         recipe, entries = path.stem, [(found, {})]
@@ -75,7 +79,7 @@ def _read(path: Path, name: str) -> dict[str, Any]:
     return table
 
 
-def _entry(item: Mapping[str, Any], recipe: Path) -> tuple[type[Pass], dict[str, Any]]:
+def _entry(item: Mapping[str, Any], recipe: Path) -> Entry:
     arguments = dict(item)
     name = arguments.pop("pass", None)
     if not isinstance(name, str):
@@ -111,7 +115,7 @@ def _pass_from_file(path: Path) -> type[Pass]:
     return found[0]
 
 
-def _override(entries: list[tuple[type[Pass], dict[str, Any]]], overrides: Sequence[str]) -> None:
+def _override(entries: list[Entry], overrides: Sequence[str]) -> None:
     for text in overrides:
         target, equals, value = text.partition("=")
         name, dot, argument = target.strip().partition(".")

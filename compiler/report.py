@@ -94,7 +94,12 @@ class VerificationEntry(_Part):
 class CompileReport(_Part):
     """The report of one compile, schema version 1."""
 
-    schema_: Literal[1] = Field(1, alias="schema", description="version of this schema")
+    version: Literal[1] = Field(
+        default=1,
+        serialization_alias="schema",
+        validation_alias="schema",
+        description="of this schema",
+    )
     model: str = Field(description="path of the source")
     recipe: str
     target: str

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from sardonyx.runtime_ops.gobo import GoboTensor
 
@@ -142,6 +142,6 @@ def _source(tensor: gs.Tensor) -> tuple[gs.Constant, bool, np.dtype[np.generic]]
     return (tensor, turned, seen) if is_float(seen) else None
 
 
-def is_float(dtype: object) -> bool:
+def is_float(dtype: DTypeLike) -> bool:
     """Whether the codec takes this dtype: float16, float32, float64 or bfloat16."""
-    return getattr(np.dtype(dtype), "name", "") in ("float16", "float32", "float64", "bfloat16")
+    return np.dtype(dtype).name in ("float16", "float32", "float64", "bfloat16")

@@ -98,7 +98,8 @@ def _outlier_starts(
     """First byte of each outlier, in container order."""
     first = starts[:-1] + head + _CELLS * bits // 8
     rank = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    return np.repeat(first, counts) + rank * _OUTLIER_BYTES
+    starts_of_all: NDArray[np.int64] = np.repeat(first, counts) + rank * _OUTLIER_BYTES
+    return starts_of_all
 
 
 def _read_counts(raw: NDArray[np.uint8], blocks: int, bits: int) -> NDArray[np.int64]:

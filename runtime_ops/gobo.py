@@ -68,7 +68,7 @@ class GoboTensor:
 
     def decode(self) -> Floating:
         """W as the ops see it: [K, N], dtype of the centroids."""
-        weights = self.centroids[0][self.unpacked()]
+        weights: Floating = self.centroids[0][self.unpacked()]
         weights[self.outlier_places()] = self.values
         return weights
 

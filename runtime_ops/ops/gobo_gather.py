@@ -108,8 +108,9 @@ def gobo_gather(bits: int) -> CustomOp:
     ``ids``: int32 or int64, any shape, -vocabulary to vocabulary - 1. Result: ids' shape + [K].
     """
 
-    def meaning(ids: NDArray[Any], *arrays: NDArray[Any], shape: list[int]) -> NDArray[Any]:
-        return GoboTensor(bits, *shape, *arrays).decode().T[ids]
+    def meaning(ids: NDArray[Any], *arrays: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
+        rows: NDArray[Any] = GoboTensor(bits, shape[0], shape[1], *arrays).decode().T[ids]
+        return rows
 
     def function(opset: int, padded: bool) -> onnx.FunctionProto:
         return parse_body(_BODY.format(bits=bits, decode=decode_lines(bits)), opset)

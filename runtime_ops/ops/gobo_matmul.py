@@ -85,8 +85,8 @@ _FINISH_PADDED = """dense = Flatten <axis = -1> (blocks)
 def gobo_matmul(bits: int) -> CustomOp:
     """The op for ``bits``-bit indices. Its attribute ``shape`` is [K, N]."""
 
-    def meaning(a: NDArray[Any], *arrays: NDArray[Any], shape: list[int]) -> NDArray[Any]:
-        result: NDArray[Any] = np.matmul(a, GoboTensor(bits, *shape, *arrays).decode())
+    def meaning(a: NDArray[Any], *arrays: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
+        result: NDArray[Any] = np.matmul(a, GoboTensor(bits, shape[0], shape[1], *arrays).decode())
         return result
 
     def function(opset: int, padded: bool) -> onnx.FunctionProto:
