@@ -68,6 +68,12 @@ def check_representable(model: onnx.ModelProto, name: str) -> None:
         if node.overload:
             raise InputError(f"{name}: node '{node.name}' calls an overload: not supported")
         for attribute in node.attribute:
+            inner = [attribute.t, *attribute.g.initializer]
+            if any(t.data_location == onnx.TensorProto.EXTERNAL for t in inner):
+                raise InputError(
+                    f"{name}: {node.op_type} '{node.name}' keeps a constant of its own in another "
+                    "file: only initializers of the main graph may"
+                )
             if attribute.type in _LOST_ATTRIBUTES:
                 kind = _LOST_ATTRIBUTES[attribute.type]
                 raise InputError(

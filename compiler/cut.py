@@ -78,19 +78,21 @@ class _Cut:
         return self._export(graph)
 
     def _add(self, record: Record) -> None:
-        operands = [self._tensor(t) for t in record.inputs]
+        operands = [self._tensor(*held) for held in zip(record.inputs, record.values, strict=True)]
         results = [self._tensor(t) for t in record.outputs]
         name, attrs = record.node.name, dict(record.attrs)
         self.nodes.append(gs.Node(record.op, name, attrs, operands, results, domain=record.domain))
 
-    def _tensor(self, tensor: gs.Tensor) -> gs.Tensor:
+    def _tensor(self, tensor: gs.Tensor, values: object = None) -> gs.Tensor:
         name = tensor.name
         if not name:
             return gs.Variable.empty()
         if name in self.tensors:
             return self.tensors[name]
         if isinstance(tensor, gs.Constant):
-            self.tensors[name] = gs.Constant(name, self.stand_in(tensor)._values)
+            other = self.stand_in(tensor)
+            held = values if other is tensor and values is not None else other._values
+            self.tensors[name] = gs.Constant(name, held)
         else:
             self.tensors[name] = gs.Variable(name)
             if tensor.inputs and _reads_constants(tensor.inputs[0]):
@@ -126,7 +128,11 @@ class _Cut:
 
 
 def _reads_constants(node: gs.Node) -> bool:
-    return bool(node.inputs) and all(isinstance(t, gs.Constant) for t in node.inputs)
+    """Whether a node computes from constants alone, perhaps through other nodes that do."""
+    return bool(node.inputs) and all(
+        isinstance(t, gs.Constant) or (bool(t.inputs) and _reads_constants(t.inputs[0]))
+        for t in node.inputs
+    )
 
 
 def random_feeds(pair: Pair, records: Iterable[Record]) -> Feeds:

@@ -48,7 +48,7 @@ class Driver:
         self._check_facts(a_pass, a_pass.establishes, "promises")
         if self.verification.level != "off":
             entries = self.journal.encoded[encoded:]
-            check_encoded(entries, self.verification)
+            check_encoded(a_pass, entries, self.verification)
             check_regions(a_pass, before, self.graph, self.source, entries, self.verification)
 
     def _rewrite(self, a_pass: Pass) -> int:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import onnx
 import onnx_graphsurgeon as gs
 
-from sardonyx.compiler.load import Source
+from sardonyx.compiler.load import Source, keep
 from sardonyx.compiler.model_file import StoredValues
 from sardonyx.passes.metadata import DOC, PROPS
 from sardonyx.runtime_ops.ops import DOMAIN, OPS, VERSION
@@ -35,9 +35,13 @@ def emit(source: Source, graph: gs.Graph) -> onnx.ModelProto:
 
 def op_functions(graph: gs.Graph, opset: int) -> list[onnx.FunctionProto]:
     """Bodies of the custom ops that the graph uses, by name."""
-    nodes = [node for node in all_nodes(graph) if node.domain == DOMAIN]
-    padded = any(node.attrs["shape"][0] % ROWS or node.attrs["shape"][1] % LANES for node in nodes)
-    return [OPS[name].function(opset, padded) for name in sorted({node.op for node in nodes})]
+    padded: dict[str, bool] = {}
+    for node in all_nodes(graph):
+        if node.domain == DOMAIN:
+            rows, columns = node.attrs["shape"]
+            needs_cut = rows % ROWS != 0 or columns % LANES != 0
+            padded[node.op] = padded.get(node.op, False) or needs_cut
+    return [OPS[name].function(opset, padded[name]) for name in sorted(padded)]
 
 
 def all_nodes(graph: gs.Graph) -> Iterator[gs.Node]:
@@ -56,6 +60,7 @@ def _graph(source: Source, graph: gs.Graph) -> onnx.GraphProto:
             node.attrs.update({PROPS: props} if props else {})
             node.attrs.update({DOC: doc} if doc else {})
     _write_notes(proto, graph)
+    _hoist(proto, source)
     _fill(proto, graph)
     _restore(proto, source)
     return proto
@@ -65,15 +70,37 @@ def _write_notes(proto: onnx.GraphProto, graph: gs.Graph) -> None:
     for written, node in zip(proto.node, graph.nodes, strict=True):
         for key, value in node.attrs.get(PROPS, {}).items():
             written.metadata_props.add(key=key, value=value)
-        written.doc_string = node.attrs.get(DOC, "")
+        if DOC in node.attrs:
+            written.doc_string = node.attrs[DOC]
         for attribute in written.attribute:
             if attribute.type == onnx.AttributeProto.GRAPH:
                 _write_notes(attribute.g, node.attrs[attribute.name])
 
 
+def _hoist(proto: onnx.GraphProto, source: Source) -> None:
+    """Bring constants of the main graph back to it: each subgraph that reads one got a copy."""
+    original = source.model.graph
+    main = {t.name for t in (*original.initializer, *proto.initializer)}
+    main |= {name for node in original.node for name in node.output}
+    for inner in list(_inner_graphs(proto)):
+        here = {tensor.name for tensor in proto.initializer}
+        copies = [t for t in inner.initializer if t.name in main]
+        proto.initializer.extend(t for t in copies if t.name not in here)
+        keep(inner.initializer, lambda tensor: tensor.name not in main)
+
+
+def _inner_graphs(proto: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    for node in proto.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                yield attribute.g
+                yield from _inner_graphs(attribute.g)
+
+
 def _fill(proto: onnx.GraphProto, graph: gs.Graph) -> None:
     """Fetch the data of initializers that still lie in a file."""
-    constants = graph.tensors()
+    constants = {t.name: t for g in graph.subgraphs(recursive=True) for t in g.tensors().values()}
+    constants |= graph.tensors()
     for tensor in proto.initializer:
         values = constants[tensor.name]._values
         if isinstance(values, StoredValues) and values.span is not None:

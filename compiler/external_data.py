@@ -39,7 +39,7 @@ def _span(tensor: onnx.TensorProto, folder: Path, name: str) -> Span:
         offset, length = int(entries.get("offset", 0)), int(entries.get("length", 0))
     except ValueError as error:
         raise InputError(f"{where} has an offset or length that is no number") from error
-    needed = _nbytes(tensor)
+    needed = data_bytes(tensor)
     available = path.stat().st_size - offset
     if offset < 0 or (length or needed) != needed or available < needed:
         raise InputError(
@@ -49,9 +49,12 @@ def _span(tensor: onnx.TensorProto, folder: Path, name: str) -> Span:
     return Span(path, offset, needed)
 
 
-def _nbytes(tensor: onnx.TensorProto) -> int:
+def data_bytes(tensor: onnx.TensorProto) -> int:
     """Bytes of a tensor's data; types below a byte are packed."""
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    try:
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    except KeyError as error:
+        raise InputError(f"initializer '{tensor.name}' has unknown type {error}") from error
     bits = _PACKED_BITS.get(dtype.name, dtype.itemsize * 8)
     count = int(np.prod(list(tensor.dims), dtype=np.int64))
     return -(-count * bits // 8)

@@ -18,7 +18,7 @@ from sardonyx.compiler.check_model import (
     check_versions,
     first_line,
 )
-from sardonyx.compiler.external_data import external_spans
+from sardonyx.compiler.external_data import data_bytes, external_spans
 from sardonyx.compiler.model_file import Span, StoredValues, read_model
 from sardonyx.passes.metadata import DOC, PROPS
 from sardonyx.runtime_ops.errors import InputError
@@ -32,14 +32,19 @@ class Source:
 
     ``path``: its file, if it has one. ``model``: all of it but large weights. ``overridable``:
     initializers that are also inputs: users may override them, so the graph has them as inputs.
-    ``external_bytes``: of its initializers in other files. ``shapes``: what shape inference knows.
+    ``external``: where its initializers in other files lie. ``shapes``: what shape inference knows.
     """
 
     path: Path | None
     model: onnx.ModelProto
     overridable: list[onnx.TensorProto]
-    external_bytes: int
+    external: tuple[Span, ...] = ()
     shapes: dict[str, onnx.TypeProto] = field(default_factory=dict)
+
+    @property
+    def files(self) -> set[Path]:
+        """The files it was read from."""
+        return {span.path for span in self.external} | ({self.path} if self.path else set())
 
     @property
     def opset(self) -> int:
@@ -62,16 +67,31 @@ def load(model: Path | onnx.ModelProto) -> tuple[Source, gs.Graph]:
     name = f"'{path}'" if path else "the model"
     check_versions(proto, name)
     check_representable(proto, name)
+    _check_lengths(proto, spans, name)
     external = external_spans(proto, path.parent if path else Path(), name)
     spans |= external
     overridable = _take_overridable(proto, spans)
-    source = Source(path, proto, overridable, sum(span.length for span in external.values()))
+    source = Source(path, proto, overridable, tuple(external.values()))
     shell = _shell(proto, spans)
     check_valid(shell, name)
     inferred = onnx.shape_inference.infer_shapes(shell).graph
     for info in (*inferred.value_info, *inferred.input, *inferred.output):
         source.shapes[info.name] = info.type
     return source, _import(proto, spans, name)
+
+
+def _check_lengths(model: onnx.ModelProto, spans: dict[str, Span], name: str) -> None:
+    """Refuse data of another length than shape and type need; onnx.checker never sees it."""
+    for tensor in model.graph.initializer:
+        if tensor.name not in spans and not tensor.HasField("raw_data"):
+            continue
+        span = spans.get(tensor.name)
+        have, needed = span.length if span else len(tensor.raw_data), data_bytes(tensor)
+        if have != needed:
+            raise InputError(
+                f"{name} is not a valid ONNX model: initializer '{tensor.name}' has "
+                f"{have} bytes of data where {needed} are needed"
+            )
 
 
 def _take_overridable(model: onnx.ModelProto, spans: dict[str, Span]) -> list[onnx.TensorProto]:
@@ -82,15 +102,16 @@ def _take_overridable(model: onnx.ModelProto, spans: dict[str, Span]) -> list[on
     graph = model.graph
     names = {t.name for t in graph.initializer} & {value.name for value in graph.input}
     if model.ir_version < FIRST_IR_WITH_CONSTANTS:
-        _keep(graph.input, lambda value: value.name not in names)
+        keep(graph.input, lambda value: value.name not in names)
         return []
     taken = [t for t in graph.initializer if t.name in names]
     taken = [copy.deepcopy(StoredValues(t, spans.pop(t.name, None)).whole()) for t in taken]
-    _keep(graph.initializer, lambda t: t.name not in names)
+    keep(graph.initializer, lambda t: t.name not in names)
     return taken
 
 
-def _keep(field: Any, wanted: Callable[[Any], bool]) -> None:
+def keep(field: Any, wanted: Callable[[Any], bool]) -> None:
+    """Drop the items of a repeated protobuf field that are not wanted."""
     kept = [copy.deepcopy(item) for item in field if wanted(item)]
     if len(kept) < len(field):
         del field[:]
@@ -107,7 +128,7 @@ def _shell(model: onnx.ModelProto, spans: dict[str, Span]) -> onnx.ModelProto:
     shell.ir_version = max(shell.ir_version, FIRST_IR_WITH_CONSTANTS)
     stored = [t for t in shell.graph.initializer if t.name in spans]
     inputs = [onnx.helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in stored]
-    _keep(shell.graph.initializer, lambda t: t.name not in spans)
+    keep(shell.graph.initializer, lambda t: t.name not in spans)
     shell.graph.input.extend(inputs)
     return shell
 
@@ -134,7 +155,8 @@ def _dress(graph: gs.Graph, proto: onnx.GraphProto, spans: dict[str, Span]) -> N
         for attribute in written.attribute:
             value = node.attrs[attribute.name]
             if attribute.type == onnx.AttributeProto.GRAPH:
-                _dress(value, attribute.g, {})
+                own = {tensor.name for tensor in attribute.g.initializer}
+                _dress(value, attribute.g, {k: v for k, v in spans.items() if k not in own})
             elif isinstance(value, gs.Constant):
                 _store(value, {})
 

@@ -53,7 +53,12 @@ class StoredValues(LazyValues):  # type: ignore[misc]
         self.nbytes = span.length if span else tensor.ByteSize()
 
     def load(self) -> NDArray[np.generic]:
-        """The values, in an array of their own."""
+        """The values, in a read-only array of their own."""
+        values = self._read()
+        values.setflags(write=False)
+        return values
+
+    def _read(self) -> NDArray[np.generic]:
         if self.span is None:
             return np.array(onnx.numpy_helper.to_array(self.tensor))
         if self.dtype.itemsize * int(np.prod(self.shape)) != self.span.length:

@@ -31,14 +31,15 @@ NORMALIZE: tuple[Pass, ...] = (LiftConstants(),)
 
 @dataclass(frozen=True)
 class Compiled:
-    """A compiled model and the report of how it came to be."""
+    """A compiled model and the report of how it came to be. ``sources``: files of the input."""
 
     model: onnx.ModelProto
     report: CompileReport
+    sources: frozenset[Path] = frozenset()
 
     def save(self, path: str | Path) -> None:
         """Write the model; a failure leaves nothing behind and an older file untouched."""
-        write_model(self.model, Path(path))
+        write_model(self.model, Path(path), self.sources)
 
 
 Observer = Callable[[str, Driver], None]
@@ -86,7 +87,7 @@ def compile(
     if verify == "full":
         check_model(model, NORMALIZE, driver, compiled, calibration)
     report = summarize(recipe, target, driver, compiled, time.perf_counter() - start)
-    return Compiled(compiled, report)
+    return Compiled(compiled, report, frozenset(source.files))
 
 
 def _until(passes: tuple[Pass, ...], until: str | None) -> tuple[Pass, ...]:

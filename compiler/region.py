@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -11,7 +12,10 @@ from sardonyx.passes.metadata import RESERVED
 
 @dataclass(frozen=True, eq=False)
 class Record:
-    """A node as it was at one moment: nodes are edited in place, records are not."""
+    """A node as it was at one moment: nodes are edited in place, records are not.
+
+    ``values``: for each input that is a constant, what it held, else None.
+    """
 
     node: gs.Node
     op: str
@@ -19,6 +23,7 @@ class Record:
     attrs: dict[str, object]
     inputs: tuple[gs.Tensor, ...]
     outputs: tuple[gs.Tensor, ...]
+    values: tuple[Any, ...]
 
     def same(self, other: "Record") -> bool:
         """Whether nothing but notes changed between the two moments."""
@@ -27,6 +32,7 @@ class Record:
             and self.attrs == other.attrs
             and list(map(id, self.inputs)) == list(map(id, other.inputs))
             and list(map(id, self.outputs)) == list(map(id, other.outputs))
+            and all(map(_equal_values, self.values, other.values))
         )
 
 
@@ -47,7 +53,7 @@ class Region:
     def label(self) -> str:
         """Op and name of the first node, and how many more there are."""
         nodes = self.after or self.before
-        first = f"{nodes[0].op} '{nodes[0].node.name}'"
+        first = f"{nodes[0].op} '{nodes[0].node.name or nodes[0].outputs[0].name}'"
         return first if len(nodes) == 1 else f"{first} and {len(nodes) - 1} more nodes"
 
     def signature(self) -> tuple[object, ...]:
@@ -63,7 +69,9 @@ class Region:
 def record_of(node: gs.Node) -> Record:
     """A record of a node as it is now."""
     attrs = {key: value for key, value in node.attrs.items() if key not in RESERVED}
-    return Record(node, node.op, node.domain, attrs, tuple(node.inputs), tuple(node.outputs))
+    values = tuple(t._values if isinstance(t, gs.Constant) else None for t in node.inputs)
+    inputs, outputs = tuple(node.inputs), tuple(node.outputs)
+    return Record(node, node.op, node.domain, attrs, inputs, outputs, values)
 
 
 def record_all(graph: gs.Graph) -> list[Record]:
@@ -116,6 +124,18 @@ def _components(before: list[Record], after: list[Record]) -> list[Region]:
     for record in (*before, *after):
         getattr(home[id(record)], side[id(record)]).append(record)
     return list(regions.values())
+
+
+def _equal_values(a: Any, b: Any) -> bool:
+    """Whether a constant holds what it held; reading it may have put an array in place of a file.
+
+    Arrays of a file are read-only, so that a new value is always a new object.
+    """
+    if a is b or a is None or b is None:  # None: not a constant then; its producer changed
+        return True
+    one, other = (v if isinstance(v, np.ndarray) else v.load() for v in (a, b))
+    same: bool = one.dtype == other.dtype and one.tobytes() == other.tobytes()
+    return same
 
 
 def _kind(tensor: gs.Tensor) -> str:

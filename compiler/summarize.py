@@ -81,7 +81,7 @@ def _source_bytes(source: Source) -> int:
     """The model's file and what its initializers take in others."""
     if source.path is None:
         return _model_bytes(source.model)
-    return source.path.stat().st_size + source.external_bytes
+    return source.path.stat().st_size + sum(span.length for span in source.external)
 
 
 def _model_bytes(model: onnx.ModelProto) -> int:

@@ -41,7 +41,7 @@ class Verification:
     model_difference: float | None = None
 
 
-def check_encoded(entries: list[Encoded], result: Verification) -> None:
+def check_encoded(a_pass: Pass, entries: list[Encoded], result: Verification) -> None:
     """Unpack every encoded tensor and hold it against the original weights."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = pool.map(
@@ -49,7 +49,10 @@ def check_encoded(entries: list[Encoded], result: Verification) -> None:
         )
         for entry, text in zip(entries, found, strict=True):
             if text:
-                raise VerificationError(f"encoded weight '{entry.name}' {text}")
+                raise VerificationError(
+                    f"pass {a_pass.name} is wrong: at {entry.op} '{entry.nodes[0]}' the encoded "
+                    f"weight '{entry.name}' {text}"
+                )
             result.tensors_decoded += 1
 
 

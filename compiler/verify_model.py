@@ -7,7 +7,8 @@ import onnx
 import onnx_graphsurgeon as gs
 import onnxruntime as ort
 
-from sardonyx.compiler.cut import Feeds, feeds_for
+from sardonyx.compiler.check_model import first_line
+from sardonyx.compiler.cut import Feeds, Unknown, feeds_for
 from sardonyx.compiler.driver import Driver
 from sardonyx.compiler.emit import emit
 from sardonyx.compiler.execute import fitting, read_arrays
@@ -16,7 +17,7 @@ from sardonyx.compiler.region import record_all
 from sardonyx.compiler.verify import relative_difference
 from sardonyx.passes.base import Pass
 from sardonyx.passes.journal import Journal
-from sardonyx.runtime_ops.errors import VerificationError
+from sardonyx.runtime_ops.errors import InputError, VerificationError
 
 BOUND = 1e-4
 """Relative. Equal graphs are fused differently around a Gemm that became MatMul and Add; everything
@@ -39,11 +40,10 @@ def check_model(
         for view in entry.views:
             constants[view.constant.name]._values = view.decoded(entry.tensor)._values
     wanted_model = emit(source, graph)
-    if samples is None:
-        feeds = feeds_for(wanted_model.graph.input, record_all(graph))
-    else:
-        feeds = read_arrays(Path(samples))
-    wanted, got = _run(wanted_model, feeds), _run(compiled, feeds)
+    del wanted_model.graph.value_info[:]  # of a decoded weight's way through a Cast
+    feeds = read_arrays(Path(samples)) if samples else _made_up(wanted_model, graph)
+    wanted = _run(wanted_model, feeds, "the source with decoded weights")
+    got = _run(compiled, feeds, "the compiled model")
     differences = [relative_difference(a, b) for a, b in zip(wanted, got, strict=True)]
     worst = max(differences, default=0.0)
     driver.verification.model_difference = worst
@@ -55,7 +55,25 @@ def check_model(
         )
 
 
-def _run(model: onnx.ModelProto, feeds: Feeds) -> list[np.ndarray]:
-    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    wanted = {info.name: info for info in session.get_inputs()}
-    return list(session.run(None, fitting(wanted, feeds)))
+def _made_up(model: onnx.ModelProto, graph: gs.Graph) -> Feeds:
+    try:
+        return feeds_for(model.graph.input, record_all(graph))
+    except Unknown as error:
+        raise InputError(
+            f"the full check cannot make up values for input '{error}': give --calibration"
+        ) from error
+
+
+def _run(model: onnx.ModelProto, feeds: Feeds, name: str) -> list[np.ndarray]:
+    try:
+        session = ort.InferenceSession(
+            model.SerializeToString(), providers=["CPUExecutionProvider"]
+        )
+        wanted = {info.name: info for info in session.get_inputs()}
+        return list(session.run(None, fitting(wanted, feeds)))
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"the full check cannot run {name} in onnxruntime: {first_line(error)}"
+        ) from error

@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import onnx
@@ -29,10 +29,13 @@ def check_output(output: Path, source: Path | None) -> None:
         raise InputError(f"output '{output}' cannot be written: it or its folder is read-only")
 
 
-def write_model(model: onnx.ModelProto, output: Path) -> None:
-    """Write under temporary names beside ``output``, then rename."""
+def write_model(model: onnx.ModelProto, output: Path, sources: Iterable[Path] = ()) -> None:
+    """Write under temporary names beside ``output``, then rename; never over ``sources``."""
     inline = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
     data = output.with_name(output.name + ".data")
+    for path in (output, data) if inline > LARGEST_INLINE else (output,):
+        if path.exists() and any(path.samefile(source) for source in sources):
+            raise InputError(f"'{path}' is a file of the input: give another output with -o")
     with replacing(output) as temporary, contextlib.ExitStack() as stack:
         if inline > LARGEST_INLINE:
             _spill(model, stack.enter_context(replacing(data)), data.name)

@@ -53,15 +53,21 @@ class WeightView:
         rows, columns = (n, k) if self.turned else (k, n)
         flat = rows * self.constant.shape[1] + columns
         stored = self.constant._values
-        values = stored.reshape(-1)[flat] if isinstance(stored, np.ndarray) else stored.sample(flat)
+        if hasattr(stored, "sample"):
+            values = stored.sample(flat)
+        else:
+            values = values_of(self.constant).reshape(-1)[flat]
         sampled: NDArray[np.generic] = values.astype(self.dtype)
         return sampled
 
     def decoded(self, tensor: GoboTensor) -> gs.Constant:
-        """A stand-in for the constant, with the values that ``tensor`` decodes to."""
+        """A stand-in for the constant, with the values that ``tensor`` decodes to.
+
+        In the dtype of W, which a Cast between the two leaves as it is.
+        """
         matrix = tensor.decode()
         values = np.ascontiguousarray(matrix.T if self.turned else matrix)
-        return gs.Constant(self.constant.name, values.astype(self.constant.dtype, copy=False))
+        return gs.Constant(self.constant.name, values)
 
 
 @dataclass(frozen=True)
@@ -104,16 +110,17 @@ def _uses_of(node: gs.Node) -> Iterator[WeightUse]:
         source = _source(node.inputs[slot])
         if source is None:
             continue
-        constant, turned, dtype = source
+        constant, turned, casts = source
         turned ^= node.op == "Gather" or bool(node.op == "Gemm" and node.attrs.get("transB", 0))
-        yield WeightUse(
-            node, slot, WeightView(constant, turned, dtype), _misfit(node, slot, constant)
-        )
+        view = WeightView(constant, turned, np.dtype([*casts, constant.dtype][0]))
+        yield WeightUse(node, slot, view, _misfit(node, slot, constant, len(casts)))
 
 
-def _misfit(node: gs.Node, slot: int, constant: gs.Constant) -> str:
+def _misfit(node: gs.Node, slot: int, constant: gs.Constant, casts: int) -> str:
     if len(constant.shape) != 2:
         return f"rank {len(constant.shape)}: only matrices are encoded"
+    if casts > 1:
+        return f"reached through {casts} Casts: only one is followed"
     if node.op != "Gather" and slot == 0:
         return f"left operand of {node.op}: only right operands are encoded"
     if node.op == "Gather" and node.attrs.get("axis", 0) != 0:
@@ -121,15 +128,16 @@ def _misfit(node: gs.Node, slot: int, constant: gs.Constant) -> str:
     return ""
 
 
-def _source(tensor: gs.Tensor) -> tuple[gs.Constant, bool, np.dtype[np.generic]] | None:
-    """The float constant behind Identity, Cast and Transpose; is it turned; the dtype seen."""
-    turned, seen = False, None
+def _source(tensor: gs.Tensor) -> tuple[gs.Constant, bool, list[np.dtype[np.generic]]] | None:
+    """The float constant behind Identity, Cast and Transpose; is it turned; dtypes of the Casts,
+    the one nearest to the reader first."""
+    turned, casts = False, list[np.dtype[np.generic]]()
     while isinstance(tensor, gs.Variable):
         step = tensor.inputs[0] if len(tensor.inputs) == 1 else None
         if step is None or step.op not in CARRIERS:
             return None
-        if step.op == "Cast" and seen is None:
-            seen = onnx.helper.tensor_dtype_to_np_dtype(step.attrs["to"])
+        if step.op == "Cast":
+            casts.append(onnx.helper.tensor_dtype_to_np_dtype(step.attrs["to"]))
         if step.op == "Transpose":
             order = list(step.attrs.get("perm", (1, 0)))
             if order not in ([0, 1], [1, 0]):
@@ -138,8 +146,7 @@ def _source(tensor: gs.Tensor) -> tuple[gs.Constant, bool, np.dtype[np.generic]]
         tensor = step.inputs[0]
     if not isinstance(tensor, gs.Constant) or len(tensor.shape) < 2 or not is_float(tensor.dtype):
         return None
-    seen = np.dtype(tensor.dtype if seen is None else seen)
-    return (tensor, turned, seen) if is_float(seen) else None
+    return (tensor, turned, casts) if all(map(is_float, casts)) else None
 
 
 def is_float(dtype: DTypeLike) -> bool:

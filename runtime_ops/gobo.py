@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sardonyx.runtime_ops.binned_sums import chunks, energy, midpoints
 from sardonyx.runtime_ops.codebook import Solver, fit
 from sardonyx.runtime_ops.formats import Format
-from sardonyx.runtime_ops.outliers import DEFAULT_THRESHOLDS, Band, Rule, band
+from sardonyx.runtime_ops.outliers import Band, Rule, band
 from sardonyx.runtime_ops.packing import LAYOUTS, pack, unpack
-from sardonyx.runtime_ops.sorted_sums import chunks, energy, midpoints
 
 _CHUNK = 1 << 16
 
@@ -86,32 +86,32 @@ def encode(weights: Floating, settings: Settings) -> tuple[GoboTensor, Loss]:
 
     Raises ValueError where W holds NaN or an infinity.
     """
-    dtype = weights.dtype
-    real = weights if dtype.itemsize >= 4 else weights.astype(np.float32)
-    ordered = np.sort(real, axis=None)
-    if not np.isfinite(ordered[[0, -1]]).all():
+    real = weights if weights.dtype.itemsize >= 4 else weights.astype(np.float32)
+    turned = real.flags.f_contiguous and not real.flags.c_contiguous
+    line = np.ascontiguousarray(real.T if turned else real).reshape(-1)
+    if not (np.isfinite(line.min()) and np.isfinite(line.max())):
         raise ValueError("holds NaN or infinite values")
-    threshold = settings.threshold
-    if threshold is None:
-        threshold = DEFAULT_THRESHOLDS[settings.rule]
-    inside = band(ordered, settings.rule, threshold)
-    group = inside.within(ordered)
+    inside = band(line, settings.rule, settings.threshold)
+    group = np.concatenate([part[~inside.outliers(part)] for part in chunks(line)])
     book = fit(group, settings.bits, settings.solver)
-    centroids = book.centroids.astype(dtype)
-    indices, k, n = _assign(real, centroids.astype(real.dtype), inside)
-    places = LAYOUTS[settings.bits].place(k, n, weights.shape[0])
+    centroids = book.centroids.astype(weights.dtype)
+    indices, outliers, noise = _assign(line, centroids.astype(line.dtype), inside)
+    k, n = np.divmod(outliers, real.shape[0 if turned else 1])[:: -1 if turned else 1]
+    places = LAYOUTS[settings.bits].place(k, n, real.shape[0])
     order = np.argsort(places)
+    grid = indices.reshape(real.shape[::-1]).T if turned else indices.reshape(real.shape)
     tensor = GoboTensor(
         bits=settings.bits,
-        rows=weights.shape[0],
-        columns=weights.shape[1],
-        indices=pack(indices, settings.bits),
+        rows=real.shape[0],
+        columns=real.shape[1],
+        indices=pack(grid, settings.bits),
         centroids=centroids[None, :],
         positions=_gaps(places[order]),
         values=weights[k[order], n[order]],
     )
-    loss = Loss(_sqnr_db(ordered, group, centroids.astype(real.dtype)), book.iterations)
-    return tensor, loss
+    signal = energy(line)
+    sqnr_db = 10.0 * math.log10(signal / noise) if noise and signal else math.inf
+    return tensor, Loss(sqnr_db, book.iterations)
 
 
 def nearest(weights: Floating, centroids: Floating) -> NDArray[np.uint8]:
@@ -150,32 +150,24 @@ def contradiction(weights: Floating, tensor: GoboTensor) -> str:
 
 
 def _assign(
-    weights: Floating, centroids: Floating, inside: Band
-) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
-    """Indices (0 for outliers) in the memory order of ``weights``; the outliers' k and n."""
-    turned = weights.flags.f_contiguous and not weights.flags.c_contiguous
-    line = np.ascontiguousarray(weights.T if turned else weights).reshape(-1)
-    indices = np.empty(line.size, np.uint8)
-    found = []
-    for at in range(0, line.size, _CHUNK):
-        part = line[at : at + _CHUNK]
-        indices[at : at + _CHUNK] = nearest(part, centroids)
-        found.append(np.flatnonzero(inside.outliers(part)) + at)
-    outliers = np.concatenate(found)
-    indices[outliers] = 0
-    major, minor = np.divmod(outliers, weights.shape[0 if turned else 1])
-    if turned:
-        return indices.reshape(weights.shape[::-1]).T, minor, major
-    return indices.reshape(weights.shape), major, minor
+    line: Floating, centroids: Floating, inside: Band
+) -> tuple[NDArray[np.uint8], NDArray[np.int64], float]:
+    """Indices of a 1-D array (0 for outliers), places of the outliers, energy of the error."""
+    indices, outliers, noise, at = [], [], 0.0, 0
+    for part in chunks(line):
+        index = nearest(part, centroids)
+        found = np.flatnonzero(inside.outliers(part))
+        index[found] = 0
+        error = part - centroids[index]
+        error[found] = 0.0
+        noise += energy(error)
+        indices.append(index)
+        outliers.append(found + at)
+        at += part.size
+    return np.concatenate(indices), np.concatenate(outliers), noise
 
 
 def _gaps(places: NDArray[np.int64]) -> NDArray[np.integer]:
     gaps = np.diff(places, prepend=0)
     small = gaps.size == 0 or gaps.max() <= np.iinfo(np.uint16).max
     return gaps.astype(np.uint16 if small else np.int32)
-
-
-def _sqnr_db(ordered: Floating, group: Floating, centroids: Floating) -> float:
-    signal = energy(ordered)
-    noise = sum(energy(part - centroids[nearest(part, centroids)]) for part in chunks(group))
-    return 10.0 * math.log10(signal / noise) if noise and signal else math.inf

@@ -21,8 +21,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sardonyx.runtime_ops.sorted_sums import SortedSums
-
 Places = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
@@ -72,9 +70,22 @@ class _Errors:
     """Squared errors around the mean of ranges of sorted values."""
 
     def __init__(self, values: NDArray[np.floating]) -> None:
-        self.values = values.astype(np.float64) - np.mean(values, dtype=np.float64)
+        self.mean = float(np.mean(values, dtype=np.float64))
+        self.values = values.astype(np.float64) - self.mean
         self.first = np.concatenate([[0.0], np.cumsum(self.values)])
         self.second = np.concatenate([[0.0], np.cumsum(self.values * self.values)])
+
+    def edges(self, centroids: Floats) -> Places:
+        """Boundaries of the nearest-centroid clusters; ``centroids`` are relative to the mean."""
+        inner = np.searchsorted(self.values, (centroids[:-1] + centroids[1:]) / 2.0, side="right")
+        return np.concatenate([[0], inner, [self.values.size]])
+
+    def means(self, edges: Places) -> Floats:
+        """Means of the clusters, ascending; an empty one takes the value right of its place."""
+        totals, counts = np.diff(self.first[edges]), np.diff(edges)
+        right = self.values[edges[:-1].clip(0, self.values.size - 1)]
+        means = np.where(counts > 0, totals / np.maximum(counts, 1), right)
+        return np.maximum.accumulate(means)
 
     def total(self, edges: Places) -> float:
         """Error of the clustering with these edges (0 first, n last)."""
@@ -83,8 +94,7 @@ class _Errors:
 
     def prices(self, edges: Places) -> list[float]:
         """Squared half distance of neighbouring means: what a value at each cut costs."""
-        means = np.diff(self.first[edges]) / np.maximum(np.diff(edges), 1)
-        return [float(gap * gap / 4.0) for gap in np.diff(means)]
+        return [float(gap * gap / 4.0) for gap in np.diff(self.means(edges))]
 
     def bound(self, s: _Cells, t: _Cells) -> Floats:
         """The module's bound on the cluster between a cut in s and a cut in t: [s, t]."""
@@ -102,34 +112,28 @@ class _Errors:
         return np.where(count > 0, np.maximum(error, 0.0) + left + right, 0.0)
 
 
-def fit_optimal(sums: SortedSums, count: int, start: Floats) -> Floats:
+def fit_optimal(values: NDArray[np.floating], count: int, start: Floats) -> Floats:
     """The ``count`` centroids of least total squared error (float64, ascending).
 
-    ``start``: any centroids, the first upper bound; the nearer to the optimum, the faster.
+    ``values``: 1-D, **ascending**, finite, not empty. ``start``: any centroids, ascending: the
+    first upper bound; the nearer to the optimum, the faster.
     """
-    errors = _Errors(sums.values)
-    best = sums.edges(start)
-    everywhere = _Cells(np.array([0]), np.array([sums.size]))
+    errors = _Errors(values)
+    best = errors.edges(start - errors.mean)
+    everywhere = _Cells(np.array([0]), np.array([values.size]))
     cells = [everywhere.divide(price) for price in errors.prices(best)]
     while True:
         left, path = _forward(errors, cells)
-        refined = sums.edges(_means(sums, path))
+        refined = errors.edges(errors.means(path))
         best = min((best, path, refined), key=errors.total)
         if not any(c.held.any() for c in cells):
-            return _means(sums, best)
+            return errors.means(best) + errors.mean
         limit = errors.total(best) + _SLACK * errors.second[-1]
         right = _backward(errors, cells)
         cells = [
             c.keep(f + b <= limit).divide(price)
             for c, f, b, price in zip(cells, left, right, errors.prices(best), strict=True)
         ]
-
-
-def _means(sums: SortedSums, edges: Places) -> Floats:
-    """Means of the clusters, ascending; an empty one takes the value right of its place."""
-    right = np.minimum(edges[:-1], sums.size - 1)
-    means = sums.means(edges, empty=sums.values[right].astype(np.float64))
-    return np.maximum.accumulate(means)
 
 
 def _ends(errors: _Errors) -> tuple[_Cells, _Cells]:

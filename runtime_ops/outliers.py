@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sardonyx.runtime_ops.sorted_sums import chunks, energy
+from sardonyx.runtime_ops.binned_sums import chunks, energy
 
 Rule = Literal["logpdf", "z", "share"]
 
@@ -36,17 +36,11 @@ class Band:
         """Boolean mask, in the shape of ``weights``: true where a weight lies outside the band."""
         return (weights < self.low) | (weights > self.high)
 
-    def within(self, ordered: NDArray[np.floating]) -> NDArray[np.floating]:
-        """The part of an ascending array that lies in the band."""
-        to_dtype = ordered.dtype.type
-        first = np.searchsorted(ordered, to_dtype(self.low), side="left")
-        return ordered[first : np.searchsorted(ordered, to_dtype(self.high), side="right")]
 
-
-def band(weights: NDArray[np.floating], rule: Rule, threshold: float) -> Band:
+def band(weights: NDArray[np.floating], rule: Rule, threshold: float | None) -> Band:
     """The values that go to the codebook, by one of three rules.
 
-    ``weights``: any shape, finite. ``threshold`` means, by ``rule``:
+    ``weights``: any shape, finite. ``threshold`` (None: the rule's default) means, by ``rule``:
 
     - ``logpdf``: a weight is an outlier when ``ln N(w; mean, std) < threshold`` (GOBO; -4). The
       density is not normalised, so the cut, ``std * sqrt(2 (-threshold - ln(std sqrt(2 pi))))``,
@@ -55,21 +49,24 @@ def band(weights: NDArray[np.floating], rule: Rule, threshold: float) -> Band:
     - ``share``: the ``threshold`` share of weights farthest from the mean (weights that tie at
       the cut stay inside).
     """
+    threshold = DEFAULT_THRESHOLDS[rule] if threshold is None else threshold
     mean, std = _moments(weights)
     if rule == "share":
-        cut = _share_cut(weights, mean, threshold)
-    elif std == 0.0:
+        return _share_band(weights.reshape(-1), mean, threshold)
+    if std == 0.0:
         cut = math.inf
     else:
         cut = threshold * std if rule == "z" else _log_pdf_cut(std, threshold)
     to_dtype = weights.dtype.type
-    return Band(float(to_dtype(mean - cut)), float(to_dtype(mean + cut)))
+    with np.errstate(over="ignore"):  # an end past the greatest number leaves nothing outside
+        return Band(float(to_dtype(mean - cut)), float(to_dtype(mean + cut)))
 
 
 def _moments(weights: NDArray[np.floating]) -> tuple[float, float]:
     """Mean and standard deviation in float64, without a float64 copy of the weights."""
     mean = float(np.mean(weights, dtype=np.float64))
-    squares = sum(energy(part - mean) for part in chunks(weights.reshape(-1)))
+    parts = chunks(weights.reshape(-1))
+    squares = sum(energy(np.subtract(part, mean, dtype=np.float64)) for part in parts)
     return mean, math.sqrt(squares / weights.size)
 
 
@@ -79,9 +76,16 @@ def _log_pdf_cut(std: float, threshold: float) -> float:
     return std * math.sqrt(squared) if squared >= 0.0 else -math.inf
 
 
-def _share_cut(weights: NDArray[np.floating], mean: float, share: float) -> float:
-    """Distance from the mean that at most ``share`` of the weights exceed."""
+def _share_band(weights: NDArray[np.floating], mean: float, share: float) -> Band:
+    """From the least to the greatest of the weights (1-D) nearest to the mean.
+
+    Its ends are weights, not the mean plus or minus a distance: rounding that could put a weight
+    at the cut outside, and so more than ``share`` of them.
+    """
     last = weights.size - int(share * weights.size) - 1
     if last < 0:
-        return -math.inf
-    return float(np.partition(np.abs(weights.reshape(-1) - mean), last)[last])
+        return Band(math.inf, -math.inf)
+    distances = np.abs(weights - mean)
+    near = distances <= np.partition(distances, last)[last]
+    low = weights.min(where=near, initial=np.inf)
+    return Band(float(low), float(weights.max(where=near, initial=-np.inf)))

@@ -6,12 +6,13 @@ from typing import Annotated
 
 import typer
 
-from sardonyx.compiler.cli.screen import err, errors_as_sentences, out, progress_bar
+from sardonyx.compiler.cli.screen import errors_as_sentences, out, progress_bar
 from sardonyx.compiler.cli.table import print_report
 from sardonyx.compiler.dump import Dump
 from sardonyx.compiler.pipeline import compile
 from sardonyx.compiler.recipe import load_recipe
 from sardonyx.compiler.write import check_output, write_text
+from sardonyx.runtime_ops.errors import VerificationError
 
 
 class Target(StrEnum):
@@ -89,9 +90,9 @@ def compile_model(
             write_text(compiled.report.to_json(), report)
         print_report(compiled.report, out)
         if strict and left:
-            err.print(
-                f"[bold red]Error:[/] --strict: {len(left)} eligible weights were left alone, "
+            raise VerificationError(
+                f"--strict: {len(left)} eligible weights were left alone, "
                 f"the first '{left[0].name}': {left[0].reason}"
             )
-            raise typer.Exit(3)
-        out.print("Nothing written (--dry-run)." if dry_run else f"Wrote {written}", soft_wrap=True)
+        text = "Nothing written (--dry-run)." if dry_run else f"Wrote {written}"
+        out.print(text, markup=False, soft_wrap=True)

@@ -7,6 +7,7 @@ from typing import Annotated
 import numpy as np
 import typer
 from numpy.typing import NDArray
+from rich.markup import escape
 from rich.table import Table
 
 from sardonyx.compiler.cli.screen import errors_as_sentences, out
@@ -38,16 +39,19 @@ def run_model(
         if output is not None:
             check_output(output, input_)
         results = execute(model, read_arrays(input_), backend.value)
-        table = Table(title=f"Outputs of {model.name} ({backend.value})", title_justify="left")
+        table = Table(
+            title=f"Outputs of {escape(model.name)} ({backend.value})", title_justify="left"
+        )
         for column in ("output", "type", "shape", "least", "mean", "greatest"):
             table.add_column(column, overflow="fold")
         for name, array in results.items():
-            table.add_row(name, str(array.dtype), str(list(array.shape)), *_range(array))
+            row = (name, str(array.dtype), str(list(array.shape)), *_range(array))
+            table.add_row(*map(escape, row))
         out.print(table)
         if output is not None:
             with replacing(output) as temporary, temporary.open("wb") as file:
                 np.savez(file, **results)  # type: ignore[arg-type]
-            out.print(f"Wrote {output}", soft_wrap=True)
+            out.print(f"Wrote {output}", markup=False, soft_wrap=True)
 
 
 def _range(array: NDArray[np.generic]) -> tuple[str, str, str]:

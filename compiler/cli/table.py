@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from sardonyx.compiler.report import CompileReport, TensorEntry
@@ -25,7 +26,8 @@ def print_report(report: CompileReport, console: Console) -> None:
         )
     for reason, names in _by_reason(report).items():
         shown = ", ".join(names[:2]) + (", ..." if len(names) > 2 else "")
-        console.print(f"Left alone {len(names)}: {reason}: [dim]{shown}[/]", highlight=False)
+        text = f"Left alone {len(names)}: {escape(reason)}: [dim]{escape(shown)}[/]"
+        console.print(text, highlight=False)
     checked = report.verification
     console.print(
         f"Checked: {checked.regions_run} of {checked.regions} changed places run before and after, "
@@ -56,7 +58,7 @@ def _tensor_table(tensors: list[TensorEntry]) -> Table:
     for group in groups.values():
         first = group[0]
         table.add_row(
-            first.name if len(group) == 1 else f"{len(group)} like {first.name}",
+            escape(first.name if len(group) == 1 else f"{len(group)} like {first.name}"),
             first.op,
             str(first.bits),
             _span((t.outlier_share for t in group), "{:.2%}"),

@@ -41,7 +41,8 @@ class Gobo(Pass):
 
     Does not fire on a weight
 
-    1. that is the left operand, has another rank than 2, or is gathered along another axis than 0,
+    1. that is the left operand, has another rank than 2, is reached through more than one Cast, or
+       is gathered along another axis than 0,
     2. that another op or an output of the graph needs too, so that the plain weight would stay,
     3. of fewer than ``min_weights`` elements,
     4. whose encoded form would not be smaller,

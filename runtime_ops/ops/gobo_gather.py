@@ -4,6 +4,7 @@ The table [vocabulary, width] is stored as W [K = width, N = vocabulary]: row v 
 so that a table that is also an output projection is stored once. The body gathers packed rows and
 decodes only those: no session can fold it into an FP32 table. Outliers lie row after row;
 ``first`` and ``past`` bound those of each row, and the body visits them by their rank in the row.
+One row more than asked for is decoded: runtimes refuse an integer product over no rows.
 """
 
 from typing import Any
@@ -27,15 +28,20 @@ GoboGather{bits} <shape> (ids, indices, centroids, positions, values) => (Y)
   vocabulary = Gather (size, second_axis)
   rows = Slice (padded_rows, first_axis, vocabulary, first_axis)
   any_length = Constant <value_ints = [-1]> ()
-  tokens = Reshape (ids, any_length)
-  token_rows = Gather (rows, tokens)
+  flat_ids = Reshape (ids, any_length)
+  tokens = Cast <to = 7> (flat_ids)
+  tokens_and_one = Concat <axis = 0> (tokens, first_axis)
+  token_rows = Gather (rows, tokens_and_one)
   by_plane = Constant <value_ints = [0, {bits}, -1]> ()
   planes = Reshape (token_rows, by_plane)
 {decode}
   blocks = Gather <axis = 1> (table, codes)
   natural = Transpose <perm = [1, 0, 3, 2]> (blocks)
   padded = Flatten <axis = 1> (natural)
-  dense = Slice (padded, first_axis, width, second_axis)
+  top_left = Constant <value_ints = [0, 0]> ()
+  all_but_one = Constant <value_ints = [-1]> ()
+  dense_end = Concat <axis = 0> (all_but_one, width)
+  dense = Slice (padded, top_left, dense_end)
 
   gaps = Cast <to = 7> (positions)
   places = CumSum (gaps, zero)
@@ -97,7 +103,7 @@ GoboGather{bits} <shape> (ids, indices, centroids, positions, values) => (Y)
   exact = ScatterND (dense, target, outlier)
   ids_shape = Shape (ids)
   out_shape = Concat <axis = 0> (ids_shape, width)
-  Y = Reshape (exact, out_shape)
+  Y = Reshape {zeros} (exact, out_shape)
 }}
 """
 
@@ -105,7 +111,8 @@ GoboGather{bits} <shape> (ids, indices, centroids, positions, values) => (Y)
 def gobo_gather(bits: int) -> CustomOp:
     """The op for ``bits``-bit indices. Its attribute ``shape`` is [K = width, N = vocabulary].
 
-    ``ids``: int32 or int64, any shape, -vocabulary to vocabulary - 1. Result: ids' shape + [K].
+    ``ids``: int32 or int64, any shape (before opset 14, no axis but the first may be empty),
+    -vocabulary to vocabulary - 1. Result: ids' shape + [K].
     """
 
     def meaning(ids: NDArray[Any], *arrays: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
@@ -113,6 +120,8 @@ def gobo_gather(bits: int) -> CustomOp:
         return rows
 
     def function(opset: int, padded: bool) -> onnx.FunctionProto:
-        return parse_body(_BODY.format(bits=bits, decode=decode_lines(bits)), opset)
+        zeros = "<allowzero = 1>" if opset >= 14 else ""
+        body = _BODY.format(bits=bits, decode=decode_lines(bits), zeros=zeros)
+        return parse_body(body, opset)
 
     return CustomOp(f"GoboGather{bits}", ("ids", *INPUTS), bits, function, meaning)

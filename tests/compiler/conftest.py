@@ -1,0 +1,53 @@
+"""Models to compile, and the way to the compiler's stages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from sardonyx.compiler.emit import emit
+from sardonyx.compiler.load import load
+from sardonyx.models import TINY_BERT, PackageMissing, minilm_l3_onnx, seeded_bert
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Path:
+    """The real paraphrase-MiniLM-L3 file."""
+    try:
+        return minilm_l3_onnx()
+    except PackageMissing as missing:
+        pytest.skip(str(missing))
+
+
+@pytest.fixture(scope="session")
+def tokens() -> dict[str, np.ndarray]:
+    """Inputs of the real model: three sentences of up to 12 tokens."""
+    ids = np.random.default_rng(0).integers(1000, 20000, (3, 12))
+    mask = np.ones_like(ids)
+    mask[1, 7:] = mask[2, 9:] = 0
+    return {"input_ids": ids * mask, "attention_mask": mask}
+
+
+@pytest.fixture(scope="session")
+def bert() -> onnx.ModelProto:
+    """A small seeded BERT: 2 layers of 64, 1,000 tokens."""
+    return seeded_bert(TINY_BERT, 0)
+
+
+@pytest.fixture
+def bert_file(bert: onnx.ModelProto, tmp_path: Path) -> Path:
+    """The small BERT in a file of its own folder."""
+    folder = tmp_path / "source"
+    folder.mkdir()
+    onnx.save(bert, folder / "bert.onnx")
+    return folder / "bert.onnx"
+
+
+@pytest.fixture(scope="session")
+def round_trip() -> Callable[[onnx.ModelProto | Path], onnx.ModelProto]:
+    """load, then emit."""
+    return lambda model: emit(*load(model))
