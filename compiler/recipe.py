@@ -110,7 +110,7 @@ def _pass_from_file(path: Path) -> type[Pass]:
     ]
     if len(found) != 1:
         raise InputError(f"pass file '{path}' must define one Pass, not {len(found)}")
-    if not dataclasses.is_dataclass(found[0]) or not hasattr(found[0], "name"):
+    if "__dataclass_fields__" not in vars(found[0]) or not hasattr(found[0], "name"):
         raise InputError(f"the pass in '{path}' must be a frozen dataclass with a name")
     return found[0]
 

@@ -57,7 +57,7 @@ class Region:
         return first if len(nodes) == 1 else f"{first} and {len(nodes) - 1} more nodes"
 
     def signature(self) -> tuple[object, ...]:
-        """Equal for regions that differ only in names and the values of their constants."""
+        """Equal for regions that differ only in names, values and lengths of vectors."""
         return tuple((r.op, str(r.attrs), tuple(map(_kind, r.inputs))) for r in self.records)
 
     def constant_elements(self) -> int:
@@ -134,11 +134,12 @@ def _equal_values(a: Any, b: Any) -> bool:
     if a is b or a is None or b is None:  # None: not a constant then; its producer changed
         return True
     one, other = (v if isinstance(v, np.ndarray) else v.load() for v in (a, b))
-    same: bool = one.dtype == other.dtype and one.tobytes() == other.tobytes()
-    return same
+    alike = (one.dtype, one.shape) == (other.dtype, other.shape)
+    return alike and bool(one.tobytes() == other.tobytes())
 
 
 def _kind(tensor: gs.Tensor) -> str:
     if isinstance(tensor, gs.Constant):
-        return f"{tensor.dtype}{list(tensor.shape)}"
+        shape = list(tensor.shape)
+        return f"{tensor.dtype}{shape if len(shape) != 1 else 'vector'}"
     return "" if tensor.is_empty() else "variable"

@@ -8,7 +8,7 @@ import onnx
 
 from sardonyx.compiler.cut import Feeds, Pair
 
-_SCRIPT = '''"""Shows that pass {name} changed {label}. Exits 1 while before and after differ."""
+_SCRIPT = '''{purpose!r}
 
 import sys
 from pathlib import Path
@@ -27,10 +27,15 @@ for side in ("before", "after"):
     outputs.append(session.run(None, named))
 worst = 0.0
 for before, after in zip(*outputs):
-    if before.shape != after.shape:
-        sys.exit(f"shapes differ: {{before.shape}}, {{after.shape}}")
-    difference = np.max(np.abs(before.astype("f8") - after.astype("f8")), initial=0.0)
-    worst = max(worst, difference / max(np.max(np.abs(before.astype("f8")), initial=0.0), 1e-30))
+    if (before.shape, before.dtype) != (after.shape, after.dtype):
+        sys.exit(f"{{before.shape}} of {{before.dtype}}, {{after.shape}} of {{after.dtype}}")
+    before, after = before.astype("f8"), after.astype("f8")
+    finite = np.isfinite(before) & np.isfinite(after)
+    if not np.array_equal(before[~finite], after[~finite], equal_nan=True):
+        sys.exit("one is infinite or not a number where the other is not")
+    before, after = before[finite], after[finite]
+    difference = np.max(np.abs(before - after), initial=0.0)
+    worst = max(worst, difference / max(np.max(np.abs(before), initial=0.0), 1e-30))
 print(f"largest relative difference {{worst:.3g}}, allowed {bound:g}")
 sys.exit(not worst <= {bound:g})
 '''
@@ -43,6 +48,6 @@ def save_repro(pair: Pair, feeds: Feeds, name: str, label: str, bound: float) ->
     onnx.save(pair.after, folder / "after.onnx")
     needed = {info.name for model in (pair.before, pair.after) for info in model.graph.input}
     np.savez(folder / "inputs.npz", **{key: feeds[key] for key in needed})  # type: ignore[arg-type]
-    script = _SCRIPT.format(name=name, label=label, bound=bound)
-    (folder / "reproduce.py").write_text(script)
+    purpose = f"Shows that pass {name} changed {label}. Exits 1 while before and after differ."
+    (folder / "reproduce.py").write_text(_SCRIPT.format(purpose=purpose, bound=bound))
     return folder

@@ -59,6 +59,7 @@ class BinnedSums:
             self._scale = values.dtype.type(_BINS - 1) / (self._high - self._low)
         if values.size <= _SMALL or not 0.0 < self._scale < np.inf:
             self._scale = values.dtype.type(0.0)
+            self.values = values = np.sort(values)  # sums that do not depend on the order
         counts, sums = np.zeros(_BINS, np.int64), np.zeros(_BINS)
         for part in chunks(values):
             bins = self._bins_of(part)

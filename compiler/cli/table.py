@@ -1,5 +1,6 @@
 """The tables that a compile ends with."""
 
+import os
 from collections import defaultdict
 from collections.abc import Iterable
 
@@ -21,7 +22,7 @@ def print_report(report: CompileReport, console: Console) -> None:
     if totals.weights:
         share = totals.weights_quantized / totals.weights
         console.print(
-            f"Quantized {totals.weights_quantized:,} of {totals.weights:,} weights ({share:.2%}) "
+            f"Quantized {totals.weights_quantized:,} of {totals.weights:,} weights ({share:.3%}) "
             f"to {totals.bits_per_weight:.2f} bits each; {totals.outlier_share:.3%} are outliers."
         )
     for reason, names in _by_reason(report).items():
@@ -48,17 +49,19 @@ def megabytes(count: int) -> str:
 
 def _tensor_table(tensors: list[TensorEntry]) -> Table:
     table = Table(title="Quantized weights", title_justify="left")
-    table.add_column("weight", overflow="fold")
+    table.add_column("read by", overflow="fold")
     for name in ("op", "bits", "outliers", "SQNR", "before", "after"):
         table.add_column(name, justify="left" if name == "op" else "right", no_wrap=True)
+    shared = _shared_folder([tensor.node for tensor in tensors])
     groups: dict[object, list[TensorEntry]] = defaultdict(list)
     for tensor in tensors:
         alike = (tensor.op, tensor.bits, tensor.bytes_before)
         groups[alike if len(tensors) > _MOST_ROWS else tensor.name].append(tensor)
     for group in groups.values():
         first = group[0]
+        node = (first.node or first.name).removeprefix(shared)
         table.add_row(
-            escape(first.name if len(group) == 1 else f"{len(group)} like {first.name}"),
+            escape(node if len(group) == 1 else f"{len(group)} like {node}"),
             first.op,
             str(first.bits),
             _span((t.outlier_share for t in group), "{:.2%}"),
@@ -67,6 +70,12 @@ def _tensor_table(tensors: list[TensorEntry]) -> Table:
             megabytes(sum(t.bytes_after for t in group)),
         )
     return table
+
+
+def _shared_folder(names: list[str]) -> str:
+    """The start that all of several node paths share, up to a slash."""
+    prefix = os.path.commonprefix(names)
+    return prefix[: prefix.rfind("/") + 1] if len(names) > 1 else ""
 
 
 def _span(values: Iterable[float], form: str) -> str:

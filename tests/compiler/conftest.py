@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,14 @@ import pytest
 from sardonyx.compiler.emit import emit
 from sardonyx.compiler.load import load
 from sardonyx.models import TINY_BERT, PackageMissing, minilm_l3_onnx, seeded_bert
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _repros_go_with_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Folders that failed checks save lie among pytest's own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("repros")))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,252 @@
+"""The codec: what a tensor becomes and what comes back, on ordinary and degenerate tensors."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import ml_dtypes
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sardonyx.runtime_ops.codebook import fit
+from sardonyx.runtime_ops.gobo import Settings, contradiction, encode, nearest
+from sardonyx.runtime_ops.outliers import band
+
+DTYPES = [np.float16, ml_dtypes.bfloat16, np.float32, np.float64]
+ALL, NONE = (Settings(rule="share", threshold=share) for share in (1.0, 0.0))
+
+
+def wide(array):
+    return np.asarray(array).astype(np.float64)
+
+
+def check(weights, choice):
+    """All that holds for every encoding; returns it with its outlier mask."""
+    tensor, loss = encode(weights, choice)
+    decoded = tensor.decode()
+    k, n = tensor.outlier_places()
+    mask = np.zeros(weights.shape, bool)
+    mask[k, n] = True
+    assert mask.sum() == tensor.values.size
+    assert decoded.dtype == weights.dtype == tensor.centroids.dtype == tensor.values.dtype
+    assert tensor.centroids.shape == (1, 2**choice.bits)
+    assert np.all(np.diff(wide(tensor.centroids)) >= 0)
+    np.testing.assert_array_equal(wide(tensor.values), wide(weights[k, n]))
+    np.testing.assert_array_equal(wide(decoded)[mask], wide(weights)[mask])
+    assert not tensor.unpacked()[mask].any()
+    error = np.abs(wide(decoded) - wide(weights))
+    least = np.abs(wide(weights)[..., None] - wide(tensor.centroids[0])).min(axis=-1)
+    np.testing.assert_array_equal(error[~mask], least[~mask])
+    check_sqnr(weights, error, loss)
+    check_size(tensor)
+    assert contradiction(weights, tensor) == ""
+    return tensor, mask
+
+
+def check_sqnr(weights, error, loss):
+    noise, signal = (error**2).sum(), (wide(weights) ** 2).sum()
+    if noise == 0 or signal == 0:
+        assert loss.sqnr_db == np.inf
+    else:
+        expected = 10 * np.log10(signal / noise)
+        # Errors are taken in the arithmetic of the weights, float32 or wider.
+        assert loss.sqnr_db == pytest.approx(expected, abs=1e-4)
+
+
+def check_size(tensor):
+    dtype, outliers = tensor.values.dtype, tensor.values.size
+    assert tensor.positions.dtype in (np.uint16, np.int32)
+    extra = outliers * (tensor.positions.itemsize - 2)
+    expected = tensor.format.nbytes(tensor.rows, tensor.columns, outliers, dtype) + extra
+    assert tensor.nbytes == expected
+    assert str(tensor.format) == f"codebook{tensor.bits}/tensor"
+
+
+@st.composite
+def choices(draw):
+    rule, low, high = draw(
+        st.sampled_from([("logpdf", -9.0, 1.0), ("z", 0.5, 4.0), ("share", 0.0, 1.0)])
+    )
+    threshold = draw(st.none() | st.floats(low, high))
+    return Settings(draw(st.integers(2, 8)), rule, threshold)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    choices(),
+    st.integers(1, 70),
+    st.integers(1, 40),
+    st.sampled_from(DTYPES),
+    st.sampled_from([1e-3, 0.04, 1.0, 30.0]),
+    st.integers(0, 2**32),
+)
+def test_encode(choice, rows, columns, dtype, scale, seed):
+    weights = np.random.default_rng(seed).standard_t(4, (rows, columns)) * scale
+    check(weights.astype(dtype), choice)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(2, 4), st.integers(1, 30), st.integers(1, 30), st.integers(0, 2**32))
+def test_encode_optimal(bits, rows, columns, seed):
+    weights = np.random.default_rng(seed).standard_t(4, (rows, columns)).astype(np.float32)
+    check(weights, Settings(bits, solver="optimal"))
+
+
+@pytest.mark.parametrize("rule", ["logpdf", "z", "share"])
+@pytest.mark.parametrize("solver", ["paper", "optimal"])
+def test_outliers_and_centroids_are_those_of_the_parts(rule, solver, normal):
+    weights = normal(96, 80)
+    tensor, mask = check(weights, Settings(3, rule, solver=solver))
+    expected = band(weights, rule, None).outliers(weights)
+    assert expected.any()
+    np.testing.assert_array_equal(mask, expected)
+    centroids = fit(weights[~expected], 3, solver).centroids.astype(np.float32)
+    np.testing.assert_array_equal(tensor.centroids[0], centroids)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rows", [33, 3000])
+def test_memory_order_does_not_matter(normal, rows, dtype):
+    weights = normal(rows, 70, dtype=dtype)
+    expected, loss = encode(weights, Settings())
+    double = np.repeat(np.repeat(weights, 2, axis=0), 2, axis=1)
+    for other in (np.asfortranarray(weights), double[::2, ::2], double.T[::2, ::2].T):
+        tensor, other_loss = encode(other, Settings())
+        for name in ("indices", "positions"):
+            np.testing.assert_array_equal(getattr(tensor, name), getattr(expected, name))
+        for name in ("centroids", "values"):
+            have, want = (wide(getattr(t, name)) for t in (tensor, expected))
+            # Sums over 210,000 float64 weights round in the order in which they are met.
+            exact = dtype != np.float64 or rows == 33
+            np.testing.assert_allclose(have, want, rtol=0 if exact else 1e-14)
+        assert other_loss.sqnr_db == pytest.approx(loss.sqnr_db, rel=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 1), (16, 32), (33, 17)])
+@pytest.mark.parametrize("choice", [Settings(), ALL, NONE])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_shapes(normal, shape, choice, dtype):
+    _, mask = check(normal(*shape, dtype=dtype), choice)
+    if choice is not ALL:
+        assert mask.mean() < 0.05
+    else:
+        assert mask.all()
+
+
+def test_spread_too_wide_for_the_density_makes_all_outliers(normal):
+    weights = normal(20, 30) * np.float32(1000)
+    tensor, mask = check(weights, Settings())
+    assert mask.all()
+    assert not tensor.centroids.any()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("solver", ["paper", "optimal"])
+@pytest.mark.parametrize("values", [[0.0], [-0.75], [0.25, -3.0], [0.0, 1.0, 2.0, 3.5, 4.0]])
+def test_fewer_values_than_centroids_lose_nothing(dtype, solver, values):
+    weights = np.resize(values, (13, 21)).astype(dtype)
+    tensor, loss = encode(weights, replace(NONE, solver=solver))
+    np.testing.assert_array_equal(wide(tensor.decode()), wide(weights))
+    assert loss.sqnr_db == np.inf
+    assert wide(tensor.centroids).tolist()[0] == [*np.unique(values)] + [max(values)] * (
+        8 - len(values)
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_neighbouring_numbers_lose_nothing(dtype):
+    values = [dtype(1)]
+    for _ in range(7):
+        values.append(np.nextafter(values[-1], dtype(2)))
+    weights = np.resize(values, (9, 9))
+    tensor, loss = encode(weights, NONE)
+    np.testing.assert_array_equal(tensor.decode(), weights)
+    assert loss.sqnr_db == np.inf
+
+
+@pytest.mark.parametrize("scale", [1e-42, 1e-38, 1e30])
+@pytest.mark.parametrize("choice", [Settings(4), replace(NONE, bits=4)])
+def test_subnormal_and_huge_float32(scale, choice):
+    weights = (np.random.default_rng(0).standard_normal((40, 30)) * scale).astype(np.float32)
+    check(weights, choice)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("at", [(0, 0), (2, 3), (4, 5)])
+def test_refuses_what_is_not_finite(value, dtype, at):
+    weights = np.ones((5, 6), dtype)
+    weights[at] = value
+    with pytest.raises(ValueError, match="NaN or infinite"):
+        encode(weights, Settings())
+
+
+@pytest.mark.parametrize("bits", range(2, 9))
+@pytest.mark.parametrize(("gap", "dtype"), [(65_535, np.uint16), (65_536, np.int32)])
+def test_positions_widen_with_the_gap(bits, gap, dtype):
+    """Weight 0 of a column has place n K; the gap is set by two columns and a row of word 0."""
+    weights = np.resize(np.float32([0.01, -0.01]), (65_536 // 64, 66))
+    members = {2: 4, 3: 4, 4: 2, 5: 2, 6: 2, 7: 2, 8: 1}[bits]
+    weights[0, 0] = 9
+    if gap == 65_536:
+        weights[0, 64] = 9
+    else:  # the last weight of column 63: the last member of its last word
+        weights[1023, 63] = 9
+    tensor, _ = check(weights, Settings(bits))
+    assert members * (1024 // members) == 1024
+    assert tensor.positions.tolist() == [0, gap]
+    assert tensor.positions.dtype == dtype
+
+
+def test_first_gap_counts_from_zero():
+    weights = np.full((1024, 80), 0.01, np.float32)
+    weights[0, 70] = 9
+    tensor, _ = check(weights, Settings())
+    assert (tensor.positions.tolist(), tensor.positions.dtype) == ([70 * 1024], np.int32)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32), st.sampled_from([np.float32, np.float64]))
+def test_nearest_takes_the_lower_of_two_as_near(seed, dtype):
+    rng = np.random.default_rng(seed)
+    centroids = np.sort(rng.choice(200, 8, replace=False)).astype(dtype) / 4
+    weights = rng.integers(-10, 220, (5, 40)).astype(dtype) / 4
+    distances = np.abs(weights[..., None] - centroids)  # quarters: exact
+    np.testing.assert_array_equal(nearest(weights, centroids), distances.argmin(axis=-1))
+
+
+def test_contradiction_names_what_is_wrong(normal):
+    weights = normal(40, 50)
+    tensor, _ = encode(weights, Settings())
+    swapped = tensor.indices.copy()
+    swapped[0, 0, 0, 0, 0] ^= 1
+    for other, reason in [
+        (replace(tensor, rows=39), "shape"),
+        (replace(tensor, values=tensor.values + 1), "outlier that does not decode"),
+        (replace(tensor, positions=tensor.positions + np.uint16(1)), "outlier that does not"),
+        (replace(tensor, indices=swapped), "nearest centroid"),
+        (replace(tensor, centroids=tensor.centroids + np.float32(0.02)), "nearest centroid"),
+    ]:
+        assert reason in contradiction(weights, other)
+    empty = tensor.positions[:0], tensor.values[:0]
+    dropped = replace(tensor, positions=empty[0], values=empty[1])
+    assert "nearest centroid" in contradiction(weights, dropped)
+    assert contradiction(weights, tensor) == ""
+
+
+def test_contradiction_looks_at_every_column():
+    """Many columns are looked at in several steps."""
+    weights = np.resize(np.float32([1, 2, 3]), (2000, 100))
+    tensor, _ = encode(weights, NONE)
+    for n in (0, 50, 99):
+        off = weights.copy()
+        off[1999, n] = 4 - off[1999, n] if off[1999, n] != 2 else 3
+        assert "nearest centroid" in contradiction(off, tensor)
+
+
+def test_more_bits_lose_less(normal):
+    weights = normal(128, 96)
+    losses = [encode(weights, Settings(bits))[1].sqnr_db for bits in range(2, 9)]
+    assert all(b - a > 3 for a, b in zip(losses, losses[1:], strict=False))
