@@ -8,7 +8,7 @@ import onnx
 
 from sardonyx.compiler.cut import Feeds, Pair
 
-_SCRIPT = '''{purpose!r}
+_SCRIPT = """{purpose!r}
 
 import sys
 from pathlib import Path
@@ -38,7 +38,7 @@ for before, after in zip(*outputs):
     worst = max(worst, difference / max(np.max(np.abs(before), initial=0.0), 1e-30))
 print(f"largest relative difference {{worst:.3g}}, allowed {bound:g}")
 sys.exit(not worst <= {bound:g})
-'''
+"""
 
 
 def save_repro(pair: Pair, feeds: Feeds, name: str, label: str, bound: float) -> Path:

@@ -137,6 +137,8 @@ def _source(tensor: gs.Tensor) -> tuple[gs.Constant, bool, list[np.dtype[np.gene
         if step is None or step.op not in CARRIERS:
             return None
         if step.op == "Cast":
+            if step.attrs["to"] not in onnx.helper.get_all_tensor_dtypes():
+                return None
             casts.append(onnx.helper.tensor_dtype_to_np_dtype(step.attrs["to"]))
         if step.op == "Transpose":
             order = list(step.attrs.get("perm", (1, 0)))

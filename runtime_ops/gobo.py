@@ -131,6 +131,8 @@ def contradiction(weights: Floating, tensor: GoboTensor) -> str:
     if weights.shape != (tensor.rows, tensor.columns):
         return f"has shape {weights.shape}, its encoding {(tensor.rows, tensor.columns)}"
     k, n = tensor.outlier_places()
+    if np.any(k >= tensor.rows) or np.any(n >= tensor.columns):
+        return "has an outlier outside the matrix"
     if not np.array_equal(weights[k, n], tensor.values):
         return "has an outlier that does not decode to itself"
     indices = tensor.unpacked()

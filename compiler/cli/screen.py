@@ -12,8 +12,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from sardonyx.passes.journal import Progress as Report
 from sardonyx.runtime_ops.errors import InputError, VerificationError
 
-out = Console(soft_wrap=False)
-err = Console(stderr=True)
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from sardonyx.compiler.report import CompileReport, TensorEntry
 
-_MOST_ROWS = 32
+_MOST_ROWS = 16
 """With more tensors than this, those that are alike share a row."""
 
 
