@@ -12,6 +12,7 @@ from sardonyx.compiler.emit import op_functions
 from sardonyx.compiler.load import Source
 from sardonyx.compiler.model_file import StoredValues
 from sardonyx.compiler.region import Record, Region, record_of
+from sardonyx.runtime_ops.ops import DOMAIN
 
 _SIZES = (2, 3, 5, 7, 11, 13)
 """Sizes that symbolic dimensions get, in the order they are met."""
@@ -115,7 +116,7 @@ class _Cut:
         domains = {opset.domain for opset in model.opset_import}
         for domain in {node.domain or "" for node in graph.nodes} - domains - {""}:
             model.opset_import.append(onnx.helper.make_opsetid(domain, 1))
-        model.functions.extend(self.source.model.functions)
+        model.functions.extend(f for f in self.source.model.functions if f.domain != DOMAIN)
         model.functions.extend(op_functions(graph, self.source.opset))
         model.ir_version = max(8, self.source.model.ir_version)
         return model

@@ -4,6 +4,7 @@ import contextlib
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import onnx
 
@@ -38,7 +39,7 @@ def write_model(model: onnx.ModelProto, output: Path, sources: Iterable[Path] = 
             raise InputError(f"'{path}' is a file of the input: give another output with -o")
     with replacing(output) as temporary, contextlib.ExitStack() as stack:
         if inline > LARGEST_INLINE:
-            _spill(model, stack.enter_context(replacing(data)), data.name)
+            model = _spill(model, stack.enter_context(replacing(data)), data.name)
         temporary.write_bytes(model.SerializeToString(deterministic=True))
 
 
@@ -61,14 +62,34 @@ def replacing(output: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def _spill(model: onnx.ModelProto, file: Path, location: str) -> None:
-    """Move large initializers to a data file."""
+def _spill(model: onnx.ModelProto, file: Path, location: str) -> onnx.ModelProto:
+    """Write large initializers to a data file; the model with their places in it instead."""
+    spilled = _copy_without(model, "graph")
+    spilled.graph.CopyFrom(_copy_without(model.graph, "initializer"))
     with file.open("wb") as out:
         for tensor in model.graph.initializer:
             if len(tensor.raw_data) < _LARGE:
+                spilled.graph.initializer.append(tensor)
                 continue
+            placed = _copy_without(tensor, "raw_data")
             offset, length = out.tell(), out.write(tensor.raw_data)
-            tensor.ClearField("raw_data")
-            tensor.data_location = onnx.TensorProto.EXTERNAL
+            placed.data_location = onnx.TensorProto.EXTERNAL
             for key, value in (("location", location), ("offset", offset), ("length", length)):
-                tensor.external_data.add(key=key, value=str(value))
+                placed.external_data.add(key=key, value=str(value))
+            spilled.graph.initializer.append(placed)
+    return spilled
+
+
+def _copy_without(message: Any, name: str) -> Any:
+    """A copy of a protobuf message without one of its fields, which is never copied."""
+    copy = type(message)()
+    for field, value in message.ListFields():
+        if field.name == name:
+            continue
+        if hasattr(value, "extend"):
+            getattr(copy, field.name).extend(value)
+        elif hasattr(value, "CopyFrom"):
+            getattr(copy, field.name).CopyFrom(value)
+        else:
+            setattr(copy, field.name, value)
+    return copy

@@ -114,36 +114,41 @@ class BinnedSums:
         """Bin numbers: they never fall as values rise, since rounding is monotone."""
         if self._scale == 0.0:
             return np.zeros(values.shape, np.uint16)
-        return ((values - self._low) * self._scale).astype(np.uint16)
+        bins: NDArray[np.uint16] = ((values - self._low) * self._scale).astype(np.uint16)
+        return bins
 
     def _ranks(self, thresholds: Floating, side: Literal["left", "right"]) -> Floats:
         """How many values lie below (``left``) or not above (``right``) each threshold."""
         inside = thresholds.clip(self._low, self._high)
         bins = self._bins_of(inside).astype(np.int64)
-        before = self._rank_before[bins].astype(np.float64)
+        before: Floats = self._rank_before[bins].astype(np.float64)
         if self._rehearsed is not None:
             self._rehearsed.update(bins.tolist())
             along = inside - self._low if self._scale else np.zeros_like(inside)
             share = along * self._scale - bins
-            return before + share.clip(0.0, 1.0) * (self._rank_before[bins + 1] - before)
+            before += share.clip(0.0, 1.0) * (self._rank_before[bins + 1] - before)
+            return before
         self._fetch(bins.tolist())
         pairs = zip(bins.tolist(), thresholds, strict=True)
-        return before + [np.searchsorted(self._fetched[at], t, side=side) for at, t in pairs]
+        before += [np.searchsorted(self._fetched[at], t, side=side) for at, t in pairs]
+        return before
 
     def _prefix(self, ranks: Floats) -> Floats:
         """Sum of the ``rank`` smallest values, for each rank."""
         bins = np.searchsorted(self._rank_before, ranks, side="right") - 1
         bins = bins.clip(0, _BINS - 1)
         within = ranks - self._rank_before[bins]
-        before = self._sum_before[bins]
+        before: Floats = self._sum_before[bins]
         if self._rehearsed is not None:
             self._rehearsed.update(bins.tolist())
             counts = np.maximum(np.diff(self._rank_before)[bins], 1)
-            return before + within / counts * (self._sum_before[bins + 1] - before)
+            before += within / counts * (self._sum_before[bins + 1] - before)
+            return before
         self._fetch(bins[within > 0].tolist())
         pairs = zip(bins.tolist(), within.astype(np.int64), strict=True)
         parts = [self._fetched[at][:n].sum(dtype=np.float64) if n else 0.0 for at, n in pairs]
-        return before + parts
+        before += parts
+        return before
 
     def _fetch(self, bins: Iterable[int]) -> None:
         """Collect and sort the values of bins not fetched yet, in one pass over all values."""

@@ -96,7 +96,8 @@ def encode(weights: Floating, settings: Settings) -> tuple[GoboTensor, Loss]:
     book = fit(group, settings.bits, settings.solver)
     centroids = book.centroids.astype(weights.dtype)
     indices, outliers, noise = _assign(line, centroids.astype(line.dtype), inside)
-    k, n = np.divmod(outliers, real.shape[0 if turned else 1])[:: -1 if turned else 1]
+    major, minor = np.divmod(outliers, real.shape[0 if turned else 1])
+    k, n = (minor, major) if turned else (major, minor)
     places = LAYOUTS[settings.bits].place(k, n, real.shape[0])
     order = np.argsort(places)
     grid = indices.reshape(real.shape[::-1]).T if turned else indices.reshape(real.shape)

@@ -26,7 +26,7 @@ SENTENCES = [
 
 def main() -> None:
     """Compile, embed, compare, print."""
-    console = Console()
+    console = Console(highlight=False)
     FOLDER.mkdir(parents=True, exist_ok=True)
     original = FOLDER / "minilm-l3.onnx"
     shutil.copyfile(minilm_l3_onnx(), original)
@@ -42,7 +42,7 @@ def main() -> None:
         table.add_row(first, second, f"{a:.3f}", f"{b:.3f}")
     console.print(table)
     for path in (original, compiled):
-        console.print(f"{path.stat().st_size / 1e6:7.2f} MB  {path}", highlight=False)
+        console.print(f"{path.stat().st_size / 1e6:7.2f} MB  {path}")
     console.print(
         f"[bold]{original.stat().st_size / compiled.stat().st_size:.2f} times smaller.[/] The file "
         "needs nothing but onnxruntime; open it in Netron to look inside."

@@ -1,8 +1,12 @@
 """The commands, put together."""
 
+from importlib import metadata
+from typing import Annotated
+
 import typer
 
 from sardonyx.compiler.cli import compile_command, recipes_command, run_command
+from sardonyx.compiler.cli.screen import out
 
 app = typer.Typer(
     help="Rewrite exported Transformer ONNX graphs into smaller ones that stock onnxruntime runs.",
@@ -10,6 +14,19 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="rich",
 )
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)
+    ] = False,
+) -> None:
+    if version:
+        out.print(f"sardonyx {metadata.version('sardonyx')}")
+        raise typer.Exit
+
+
 app.command("compile")(compile_command.compile_model)
 app.command("run")(run_command.run_model)
 app.add_typer(recipes_command.recipes, name="recipes")

@@ -28,7 +28,7 @@ def show(name: Annotated[str, typer.Argument(help="A preset, or a path.")]) -> N
     """Show a recipe's passes and all their arguments."""
     with errors_as_sentences("interrupted"):
         recipe = load_recipe(name)
-        out.print(f"[bold]{recipe.name}[/]: {recipe.description}", highlight=False)
+        out.print(f"[bold]{recipe.name}[/]: {recipe.description}")
         table = Table("pass", "argument", "value", "to change it")
         for a_pass in recipe.passes:
             fields = dataclasses.fields(a_pass)

@@ -32,8 +32,8 @@ def errors_as_sentences(interrupted: str) -> Iterator[None]:
 
 
 def _fail(text: str, code: int) -> None:
-    err.print("[bold red]Error:[/]", end=" ", highlight=False)
-    err.print(text, markup=False, highlight=False, soft_wrap=True)
+    err.print("[bold red]Error:[/]", end=" ")
+    err.print(text, markup=False, soft_wrap=True)
     raise typer.Exit(code)
 
 

@@ -1,8 +1,8 @@
 """The tables that a compile ends with."""
 
-import os
 from collections import defaultdict
 from collections.abc import Iterable
+from itertools import takewhile
 
 from rich.console import Console
 from rich.markup import escape
@@ -28,7 +28,7 @@ def print_report(report: CompileReport, console: Console) -> None:
     for reason, names in _by_reason(report).items():
         shown = ", ".join(names[:2]) + (", ..." if len(names) > 2 else "")
         text = f"Left alone {len(names)}: {escape(reason)}: [dim]{escape(shown)}[/]"
-        console.print(text, highlight=False)
+        console.print(text)
     checked = report.verification
     console.print(
         f"Checked: {checked.regions_run} of {checked.regions} changed places run before and after, "
@@ -74,8 +74,9 @@ def _tensor_table(tensors: list[TensorEntry]) -> Table:
 
 def _shared_folder(names: list[str]) -> str:
     """The start that all of several node paths share, up to a slash."""
-    prefix = os.path.commonprefix(names)
-    return prefix[: prefix.rfind("/") + 1] if len(names) > 1 else ""
+    folders = [name.split("/")[:-1] for name in names]
+    shared = takewhile(lambda level: len(set(level)) == 1, zip(*folders, strict=False))
+    return "".join(f"{level[0]}/" for level in shared) if len(names) > 1 else ""
 
 
 def _span(values: Iterable[float], form: str) -> str:

@@ -71,9 +71,6 @@ class Gobo(Pass):
         """Encode all weights, the largest first, on all cores; then rewrite."""
         uses = weight_uses(graph)
         journal.weights += weight_count(uses)
-        for name, node in float_vectors(graph):
-            reason = "a vector (bias or normalisation parameter), not a weight matrix"
-            journal.skipped.append(Skip(name, node, reason, eligible=False))
         weights = []
         for weight in tied_weights(uses):
             skip = self._skip(weight, graph)
@@ -81,6 +78,9 @@ class Gobo(Pass):
                 weights.append(weight)
             else:
                 journal.skipped.append(skip)
+        for name, node in float_vectors(graph):
+            reason = "a vector (bias or normalisation parameter), not a weight matrix"
+            journal.skipped.append(Skip(name, node, reason, eligible=False))
         replacements: Replacements = {}
         for weight, (tensor, loss) in zip(weights, self._encode_all(weights, journal), strict=True):
             if tensor.nbytes >= weight.nbytes:

@@ -80,9 +80,14 @@ def test_a_full_disk_while_weights_are_written(compiled, tmp_path, monkeypatch):
 
 def test_an_interrupt_leaves_nothing(tmp_path):
     (tmp_path / "old").write_text("older")
-    with pytest.raises(KeyboardInterrupt), replacing(tmp_path / "old") as temporary:
-        temporary.write_text("half")
-        raise KeyboardInterrupt
+
+    def interrupted():
+        with replacing(tmp_path / "old") as temporary:
+            temporary.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
     assert (listing(tmp_path), (tmp_path / "old").read_text()) == (["old"], "older")
 
 

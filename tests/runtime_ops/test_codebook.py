@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -22,7 +24,7 @@ def naive_loop(values, count):
     """Equal-population bins; nearest centroid, mean of members; stop when the L1 does not fall."""
     ordered = np.sort(values).astype(np.float64)
     bounds = [ordered.size * j // count for j in range(count + 1)]
-    best = np.array([ordered[a:b].mean() for a, b in zip(bounds, bounds[1:], strict=False)])
+    best = np.array([ordered[a:b].mean() for a, b in itertools.pairwise(bounds)])
     best_error = np.abs(ordered[:, None] - best).min(axis=1).sum()
     iterations = 0
     while True:

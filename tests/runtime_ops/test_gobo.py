@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import ml_dtypes
@@ -247,4 +248,4 @@ def test_contradiction_looks_at_every_column():
 def test_more_bits_lose_less(normal):
     weights = normal(128, 96)
     losses = [encode(weights, Settings(bits))[1].sqnr_db for bits in range(2, 9)]
-    assert all(b - a > 2 for a, b in zip(losses, losses[1:], strict=False))
+    assert all(b - a > 2 for a, b in itertools.pairwise(losses))
