@@ -20,7 +20,7 @@ def check_output(output: Path, source: Path | None) -> None:
     """Refuse an output that is the input, a folder, or in a place that cannot be written."""
     if output.is_dir():
         raise InputError(f"output '{output}' is a folder: give a file name")
-    if source is not None and output.exists() and output.samefile(source):
+    if source is not None and output.exists() and source.exists() and output.samefile(source):
         raise InputError(f"output '{output}' is the input: give another name with -o")
     if not output.parent.is_dir():
         raise InputError(f"output folder '{output.parent}' does not exist: create it first")
@@ -43,12 +43,6 @@ def write_model(model: onnx.ModelProto, output: Path, sources: Iterable[Path] = 
         temporary.write_bytes(model.SerializeToString(deterministic=True))
 
 
-def write_text(text: str, output: Path) -> None:
-    """Write a small text file the same way."""
-    with replacing(output) as temporary:
-        temporary.write_text(text)
-
-
 @contextlib.contextmanager
 def replacing(output: Path) -> Iterator[Path]:
     """A temporary path that takes the place of ``output`` on success and goes on failure."""
@@ -64,7 +58,7 @@ def replacing(output: Path) -> Iterator[Path]:
 
 def _spill(model: onnx.ModelProto, file: Path, location: str) -> onnx.ModelProto:
     """Write large initializers to a data file; the model with their places in it instead."""
-    spilled = _copy_without(model, "graph")
+    spilled: onnx.ModelProto = _copy_without(model, "graph")
     spilled.graph.CopyFrom(_copy_without(model.graph, "initializer"))
     with file.open("wb") as out:
         for tensor in model.graph.initializer:

@@ -12,12 +12,16 @@ import onnx
 import onnx.parser
 import onnxruntime as ort
 import pytest
+from hypothesis import settings
 from numpy.typing import DTypeLike, NDArray
 from onnx import numpy_helper
 
 from sardonyx.models import PackageMissing
 
 Array: TypeAlias = NDArray[Any]
+
+settings.register_profile("no clock", deadline=None)  # a busy machine is no failure
+settings.load_profile("no clock")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -1,6 +1,8 @@
 """sardonyx compile: rewrite a model by a recipe."""
 
+from contextlib import nullcontext
 from enum import StrEnum
+from itertools import product
 from pathlib import Path
 from typing import Annotated
 
@@ -11,8 +13,8 @@ from sardonyx.compiler.cli.table import print_report
 from sardonyx.compiler.dump import Dump
 from sardonyx.compiler.pipeline import compile
 from sardonyx.compiler.recipe import load_recipe
-from sardonyx.compiler.write import check_output, write_text
-from sardonyx.runtime_ops.errors import VerificationError
+from sardonyx.compiler.write import check_output, replacing
+from sardonyx.runtime_ops.errors import InputError, VerificationError
 
 
 class Target(StrEnum):
@@ -71,6 +73,8 @@ def compile_model(
         written = output or model.with_name(f"{model.stem}.{chosen.name}.onnx")
         for path in filter(None, (written, report)):
             check_output(path, model)
+        if report and report.absolute() == written.absolute():
+            raise InputError(f"model and report cannot both be written to '{report}'")
         observe = Dump(dump) if dump else None
         with progress_bar() as progress:
             compiled = compile(
@@ -83,11 +87,14 @@ def compile_model(
                 progress=progress,
                 observe=observe,
             )
+        for path, source in product(filter(None, (written, report)), compiled.sources):
+            check_output(path, source)
         left = [skip for skip in compiled.report.skipped if skip.eligible]
-        if not dry_run and not (strict and left):
-            compiled.save(written)
-        if report:
-            write_text(compiled.report.to_json(), report)
+        with replacing(report) if report else nullcontext() as temporary:
+            if temporary:
+                temporary.write_text(compiled.report.to_json())
+            if not dry_run and not (strict and left):
+                compiled.save(written)
         print_report(compiled.report, out)
         if strict and left:
             raise VerificationError(

@@ -1,12 +1,10 @@
 """What every command shares: the console, errors as one sentence, progress."""
 
 import contextlib
-import logging
 from collections.abc import Iterator
 
 import typer
 from rich.console import Console
-from rich.logging import RichHandler
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from sardonyx.passes.journal import Progress as Report
@@ -27,6 +25,8 @@ def errors_as_sentences(interrupted: str) -> Iterator[None]:
         _fail(str(error), 3)
     except KeyboardInterrupt:
         _fail(interrupted, 1)
+    except OSError as error:
+        _fail(f"{error.filename or 'a file'}: {error.strerror or error}", 1)
     except MemoryError:
         _fail("not enough memory for this model", 1)
 
@@ -52,10 +52,3 @@ def progress_bar() -> Iterator[Report]:
             bar.update(tasks[what], completed=done, total=total)
 
         yield report
-
-
-def log_to_stderr() -> None:
-    """Show warnings of the library on stderr."""
-    logging.basicConfig(
-        level=logging.WARNING, format="%(message)s", handlers=[RichHandler(console=err)]
-    )

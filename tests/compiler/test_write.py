@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from sardonyx.compiler import InputError, compile, write
-from sardonyx.compiler.write import check_output, replacing, write_model, write_text
+from sardonyx.compiler.write import check_output, replacing, write_model
 
 
 @pytest.fixture
@@ -91,9 +91,12 @@ def test_an_interrupt_leaves_nothing(tmp_path):
     assert (listing(tmp_path), (tmp_path / "old").read_text()) == (["old"], "older")
 
 
-def test_text(tmp_path):
-    write_text("ü", tmp_path / "report.json")
-    assert (listing(tmp_path), (tmp_path / "report.json").read_text()) == (["report.json"], "ü")
+def test_a_new_file_takes_the_place_of_the_old(tmp_path):
+    (tmp_path / "old").write_text("older")
+    with replacing(tmp_path / "old") as temporary:
+        temporary.write_text("newer")
+        assert (tmp_path / "old").read_text() == "older"
+    assert (listing(tmp_path), (tmp_path / "old").read_text()) == (["old"], "newer")
 
 
 def test_never_over_the_input(compiled, bert_file, tmp_path):
@@ -122,6 +125,7 @@ def test_never_over_the_data_of_the_input(bert, tmp_path, monkeypatch, output):
 
 def test_check_output(bert_file, tmp_path, monkeypatch):
     check_output(tmp_path / "new.onnx", bert_file)
+    check_output(bert_file, tmp_path / "missing.onnx")
     for output, message in {
         tmp_path: "is a folder: give a file name",
         bert_file: "is the input: give another name with -o",

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from sardonyx.runtime_ops.codebook import fit
 from sardonyx.runtime_ops.gobo import Settings, contradiction, encode, nearest
 from sardonyx.runtime_ops.outliers import band
+from sardonyx.runtime_ops.packing import LAYOUTS
 
 DTYPES = [np.float16, ml_dtypes.bfloat16, np.float32, np.float64]
 ALL, NONE = (Settings(rule="share", threshold=share) for share in (1.0, 0.0))
@@ -218,14 +219,20 @@ def test_contradiction_names_what_is_wrong(normal):
     weights = normal(40, 50)
     weights[3, 4] = 1  # an outlier whose stored index, 0, is not its nearest
     tensor, _ = encode(weights, Settings())
+    assert tensor.values.tolist() == [1]
+    layout = LAYOUTS[3]
+    elsewhere, padding, past = (
+        layout.place(*np.array([[k], [n]]), 40).astype(np.uint16)
+        for k, n in [(5, 4), (40, 4), (3, 50)]
+    )
     swapped = tensor.indices.copy()
     swapped[0, 0, 0, 0, 0] ^= 1
     for other, reason in [
         (replace(tensor, rows=39), "shape"),
         (replace(tensor, values=tensor.values + 1), "outlier that does not decode"),
-        (replace(tensor, positions=tensor.positions + np.uint16(4)), "outlier that does not"),
-        (replace(tensor, positions=tensor.positions + np.uint16(1)), "outside the matrix"),
-        (replace(tensor, positions=tensor.positions * np.int32(9)), "outside the matrix"),
+        (replace(tensor, positions=elsewhere), "outlier that does not decode"),
+        (replace(tensor, positions=padding), "outside the matrix"),
+        (replace(tensor, positions=past), "outside the matrix"),
         (replace(tensor, indices=swapped), "nearest centroid"),
         (replace(tensor, centroids=tensor.centroids + np.float32(0.02)), "nearest centroid"),
     ]:

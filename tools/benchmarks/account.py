@@ -27,7 +27,7 @@ _NOTES = "node metadata"
 _NODES = "nodes"
 _REST = "rest of the graph (inputs, outputs, types, header)"
 
-Rows = tuple[tuple[str, ...], list[tuple[str, ...]]]
+Rows = tuple[tuple[str, ...], list[tuple[str, str, str]]]
 
 
 def account(path: Path, report: CompileReport) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def unquantized_rows(accounted: dict[str, Any]) -> Rows:
 def _initializers(
     graph: onnx.GraphProto, report: CompileReport, parts: Counter[str]
 ) -> list[tuple[str, int, str]]:
-    roles = {}
+    roles: dict[str, str] = {}
     for node in graph.node:
         if node.domain == DOMAIN:
             roles |= {name: _ROLES[key] for name, key in zip(node.input[1:], INPUTS, strict=True)}
@@ -96,7 +96,7 @@ def _rest(model: onnx.ModelProto) -> int:
     listed = sum(_field(item) for item in (*model.graph.node, *model.graph.initializer))
     model.ClearField("functions")
     model.ClearField("graph")
-    return model.ByteSize() + graph - listed
+    return int(model.ByteSize() + graph - listed)
 
 
 def _field(message: Any) -> int:

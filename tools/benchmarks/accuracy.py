@@ -7,7 +7,9 @@ classifies them:
 
 - *accuracy* in points; *against FP32*: the difference and the standard error of the paired
   difference (per snippet, right or wrong); *agreement*: share of equal predictions;
-- *cosine*: mean cosine of a snippet's embedding to its FP32 embedding; *file* in MB.
+- *cosine*: mean cosine of a snippet's embedding to its FP32 embedding; *shift*: length of the mean
+  difference of the two, the part of the error that all snippets share (and that moves the border
+  between the head's classes); *file* in MB.
 
 Variants: gobo (3-bit weights, 4-bit embeddings), gobo4 (4, 4), both with solver=optimal, gobo with
 bits=2 (embeddings 4); *linear 3-bit*: the weights that gobo encodes, rounded per tensor (embeddings
@@ -37,8 +39,6 @@ from sardonyx.compiler import compile, load_recipe
 
 C = 1.0
 COSINES = {("minilm-l6", "gobo"): 0.87, ("minilm-l6", "gobo4"): 0.96}
-NOISE = 0.0005
-"""A cosine lower by less than this counts as no worse."""
 
 Data = tuple[list[str], NDArray[np.int64]]
 Make = Callable[[Path, Path], None]
@@ -145,6 +145,7 @@ def scores(
         "standard_error": 100 * float(gain.std(ddof=1)) / math.sqrt(len(labels)),
         "agreement": 100 * float(np.mean(predicted == wanted)),
         "cosine": float(np.mean(np.sum(plain.astype(float) * got, axis=1))),
+        "shift": float(np.linalg.norm(np.mean(got.astype(float) - plain, axis=0))),
     }
 
 
@@ -156,9 +157,10 @@ def print_figures(title: str, results: dict[str, dict[str, float]]) -> None:
         size = "(FP32)" if variant == "linear 3-bit" else f"{figures['bytes'] / 1e6:.2f}"
         rows.append(
             (variant, f"{figures['accuracy']:.2f}", against if variant != "FP32" else "")
-            + (f"{figures['agreement']:.1f} %", f"{figures['cosine']:.4f}", size)
+            + (f"{figures['agreement']:.1f} %", f"{figures['cosine']:.4f}")
+            + (f"{figures['shift']:.3f}", size)
         )
-    columns = ("variant", "accuracy", "against FP32", "agreement", "cosine", "file, MB")
+    columns = ("variant", "accuracy", "against FP32", "agreement", "cosine", "shift", "file, MB")
     show(title, columns, rows)
 
 
@@ -172,7 +174,7 @@ def targets_of(name: str, results: dict[str, dict[str, float]]) -> list[Target]:
     ]
     for recipe in ("gobo", "gobo4"):
         better = cosine[f"{recipe} optimal"] - cosine[recipe]
-        targets.append(Target(f"{title}, {recipe}: optimal - paper cosine", better, ">=", -NOISE))
+        targets.append(Target(f"{title}, {recipe}: optimal - paper cosine", better, ">=", 0.0))
     return targets
 
 

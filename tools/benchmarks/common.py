@@ -9,12 +9,12 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any
 
 from rich.console import Console
@@ -88,22 +88,24 @@ def cost_of(command: Sequence[str | Path], **environment: str) -> Cost:
     Its VmHWM is polled: it only grows, and is read a last time within 5 ms of the exit. (ru_maxrss
     will not do: a child starts with what its parent held when it forked.)
     """
-    start = time.perf_counter()
-    child = subprocess.Popen(
-        command, env=os.environ | environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
-    status, peak = Path(f"/proc/{child.pid}/status"), 0
-    while True:
-        done, code, usage = os.wait4(child.pid, os.WNOHANG)
-        if done:
-            break
-        peak = max(peak, _field(status.read_text(), "VmHWM"))
-        time.sleep(0.005)
-    seconds = time.perf_counter() - start
-    assert child.stdout is not None
-    said = child.stdout.read().decode()
-    if code:
-        raise RuntimeError(f"{' '.join(map(str, command))} failed:\n{said}")
+    with TemporaryFile() as said:
+        start, peak = time.perf_counter(), 0
+        child = subprocess.Popen(
+            command, env=os.environ | environment, stdout=said, stderr=subprocess.STDOUT
+        )
+        status = Path(f"/proc/{child.pid}/status")
+        while True:
+            done, code, usage = os.wait4(child.pid, os.WNOHANG)
+            if done:
+                break
+            peak = max(peak, _field(status.read_text(), "VmHWM"))
+            time.sleep(0.005)
+        seconds = time.perf_counter() - start
+        child.returncode = os.waitstatus_to_exitcode(code)
+        if code:
+            said.seek(0)
+            text = said.read().decode()
+            raise RuntimeError(f"{' '.join(map(str, command))} failed:\n{text}")
     return Cost(seconds, usage.ru_utime + usage.ru_stime, peak)
 
 
@@ -121,7 +123,7 @@ def _field(status: str, name: str) -> int:
     return int(line.split()[1]) * 1024 if line else 0
 
 
-def interleaved(jobs: dict[str, Callable[[], Any]], runs: int) -> dict[str, list[Any]]:
+def interleaved(jobs: Mapping[str, Callable[[], Any]], runs: int) -> dict[str, list[Any]]:
     """Results of each job, run by run: the jobs take turns, so that a slow minute hits all."""
     results: dict[str, list[Any]] = {name: [] for name in jobs}
     for _ in range(runs):

@@ -42,7 +42,7 @@ REFERENCE_SENTENCES = 3
 REFERENCE_BOUND = 2e-5
 """Absolute, on hidden states of magnitude 1: float32 sums in another order, layer by layer."""
 
-Outputs = list[NDArray[np.generic]]
+Outputs = list[NDArray[np.floating]]
 Run = Callable[[dict[str, NDArray[np.int64]]], Outputs]
 
 

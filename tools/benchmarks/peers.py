@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -40,6 +41,7 @@ def matmul_nbits(path: Path, output: Path) -> None:
         MatMulNBitsQuantizer,
     )
 
+    logging.getLogger(MatMulNBitsQuantizer.__module__).setLevel(logging.WARNING)
     quantizer = MatMulNBitsQuantizer(onnx.load(path), bits=4, block_size=NBITS_BLOCK)
     quantizer.process()
     quantizer.model.save_model_to_file(str(output))

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 from account import account, account_rows, unquantized_rows
 from common import REAL, SUBJECTS, Target, arguments, finish, show, workspace
 
@@ -60,7 +61,8 @@ def encode_file(path: Path, recipe: str, output: Path) -> tuple[Compiled, list[G
 
 def ratios(title: str, path: Path, folder: Path) -> tuple[dict[str, Any], list[Target]]:
     """Container and file ratios of the seeded model under both recipes."""
-    results, targets, rows = {}, [], []
+    results: dict[str, Any] = {}
+    targets, rows = [], []
     for recipe, (container_bound, file_bound) in TARGETS.items():
         output = folder / f"{recipe}.onnx"
         compiled, tensors = encode_file(path, recipe, output)
@@ -128,8 +130,6 @@ def check_container(tensor: GoboTensor, data: bytes) -> None:
 
 def float_parameters(path: Path) -> int:
     """Elements of all float32 initializers of a file that are not scalars."""
-    import onnx  # noqa: PLC0415
-
     tensors = onnx.load(path).graph.initializer
     return sum(
         int(np.prod(t.dims)) for t in tensors if t.data_type == onnx.TensorProto.FLOAT and t.dims
