@@ -58,7 +58,8 @@ def _lloyd(sums: BinnedSums, count: int, error: Callable[[Floats], float]) -> Co
         centroids = sums.means(sums.edges(best), empty=best)
         now = error(centroids)
         if not now < best_error:
-            return Codebook(best, iterations)
+            # Means of equal values may differ by a rounding, in either direction.
+            return Codebook(np.maximum.accumulate(best), iterations)
         best, best_error = centroids, now
 
 

@@ -50,6 +50,15 @@ def test_z(weights, threshold):
     check(weights, "z", threshold, distance, threshold)
 
 
+@pytest.mark.parametrize("threshold", [0.5, 3.0, 6.25])
+def test_z_band(threshold):
+    weights = np.random.default_rng(0).standard_t(3, 5000) + 2
+    found = band(weights, "z", threshold)
+    cut = threshold * weights.std()
+    expected = [weights.mean() - cut, weights.mean() + cut]
+    assert [found.low, found.high] == pytest.approx(expected, rel=1e-12)  # order of float64 sums
+
+
 @settings(max_examples=200, deadline=None)
 @given(arrays(np.float32), st.floats(0, 1))
 @example(np.float32([1.1, 0.3, -0.7, 0.2]), 0.0)
