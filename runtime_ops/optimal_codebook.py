@@ -21,11 +21,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sardonyx.runtime_ops.divide_and_conquer import optimal_edges
+
 Places = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 _CELLS = 256
 """Cells that a cut is divided into; a round costs their square."""
+
+_FEW = 1 << 21
+"""Values times centroids up to which `divide_and_conquer` is quick whatever the values are."""
+
+_MANY = 32
+"""Centroids above which bounds are too loose to drop cells, so that it is the quicker one."""
 
 _SLACK = 1e-9
 """Relative slack on the bound, far above the rounding of float64 sums."""
@@ -119,6 +127,8 @@ def fit_optimal(values: NDArray[np.floating], count: int, start: Floats) -> Floa
     first upper bound; the nearer to the optimum, the faster.
     """
     errors = _Errors(values)
+    if count > _MANY or values.size * count <= _FEW:
+        return errors.means(optimal_edges(errors.first, errors.second, count)) + errors.mean
     best = errors.edges(start - errors.mean)
     everywhere = _Cells(np.array([0]), np.array([values.size]))
     cells = [everywhere.divide(price) for price in errors.prices(best)]

@@ -8,12 +8,23 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from sardonyx.runtime_ops import optimal_codebook
 from sardonyx.runtime_ops.codebook import fit
 from sardonyx.runtime_ops.optimal_codebook import fit_optimal
 from sardonyx.runtime_ops.outliers import band
 
 ROUNDING = 1e-11
 """Of the total spread: both sides decide by differences of running sums."""
+
+
+@pytest.fixture(scope="module", autouse=True, params=["branch and bound", "by size"])
+def _solver(request):
+    """Small cases too by branch and bound, then by whatever their size asks for."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "branch and bound":
+            patch.setattr(optimal_codebook, "_FEW", 0)
+            patch.setattr(optimal_codebook, "_MANY", 1 << 30)
+        yield
 
 
 def clustering_error(values, clusters):
