@@ -1,8 +1,8 @@
-"""Running the models that the tests build, and skipping those whose package is not installed."""
+"""Running the models that the tests build."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -11,19 +11,10 @@ import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
 
-from sardonyx.models import EncoderConfig, PackageMissing
+from sardonyx.models import EncoderConfig
 
 Outputs: TypeAlias = list[NDArray[Any]]
 RunModel: TypeAlias = Callable[[onnx.ModelProto, dict[str, NDArray[np.int64]]], Outputs]
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call() -> Generator[None, None, None]:
-    """A test that needs a data package skips without it, and says how to install it."""
-    try:
-        return (yield)
-    except PackageMissing as missing:
-        pytest.skip(str(missing))
 
 
 @pytest.fixture
