@@ -5,7 +5,9 @@ replaced by what its indices, centroids and outliers decode to. On real sentence
 several lengths, the floating-point outputs are compared: largest absolute difference, and whether
 all are equal bit for bit.
 
-- *onnxruntime*: compiled file against decoded graph, both with default options;
+- *onnxruntime*: compiled file against decoded graph, both with default options: equal bit for bit
+  unless onnxruntime fuses them differently. In all-mpnet-base-v2 it fuses the embeddings' Add and
+  LayerNormalization only where a plain Gather tells it their rank; that sums in another order;
 - *reference*: the same two in the reference executor (a small batch), and the compiled file there
   against onnxruntime, whose sums run in another order.
 
@@ -39,7 +41,7 @@ from sardonyx.runtime_ops.reference import reference_session
 
 SENTENCES = 96
 REFERENCE_SENTENCES = 3
-REFERENCE_BOUND = 2e-5
+SUM_BOUND = 2e-5
 """Absolute, on hidden states of magnitude 1: float32 sums in another order, layer by layer."""
 
 Outputs = list[NDArray[np.floating]]
@@ -173,9 +175,9 @@ def targets_of(title: str, results: dict[str, Any]) -> list[Target]:
     graph = results["session"]
     unfolded = graph["matmul_weights_encoded"] - graph["matmuls_of_plain_matrices"]
     return [
-        Target(f"{title}: onnxruntime, compiled - decoded", stock, "<=", 0.0),
+        Target(f"{title}: onnxruntime, compiled - decoded", stock, "<=", SUM_BOUND),
         Target(f"{title}: reference, compiled - decoded", reference, "<=", 0.0),
-        Target(f"{title}: reference - onnxruntime", across, "<=", REFERENCE_BOUND),
+        Target(f"{title}: reference - onnxruntime", across, "<=", SUM_BOUND),
         Target(f"{title}: MatMuls not folded", float(unfolded), "<=", 0.0),
         Target(f"{title}: ops of ours in the session", float(graph["ours"]), "<=", 0.0),
         Target(f"{title}: FP32 embedding tables", float(graph["fp32_tables"]), "<=", 0.0),
