@@ -32,7 +32,10 @@ class Verify(StrEnum):
 
 
 def compile_model(
-    model: Annotated[Path, typer.Argument(help="The .onnx file to compile.", show_default=False)],
+    model: Annotated[
+        Path,
+        typer.Argument(help="The .onnx file to compile.", show_default=False, readable=False),
+    ],
     recipe: Annotated[
         str,
         typer.Option(help="A preset (see 'sardonyx recipes'), or a path to a .toml or .py file."),

@@ -23,7 +23,10 @@ class Backend(StrEnum):
 
 
 def run_model(
-    model: Annotated[Path, typer.Argument(help="The .onnx file to run.", show_default=False)],
+    model: Annotated[
+        Path,
+        typer.Argument(help="The .onnx file to run.", show_default=False, readable=False),
+    ],
     input_: Annotated[
         Path, typer.Option("--input", help="An .npz file with an array for each graph input.")
     ],
