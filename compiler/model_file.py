@@ -38,6 +38,11 @@ class Span:
             file.seek(self.offset)
             return file.read(self.length)
 
+    def parts(self, size: int = 1 << 22) -> Iterator[bytes]:
+        """The bytes, so many at a time."""
+        for start in range(0, self.length, size):
+            yield Span(self.path, self.offset + start, min(size, self.length - start)).read()
+
 
 class StoredValues(LazyValues):  # type: ignore[misc]
     """Values of a constant that are read anew at each `load`, so that they can be forgotten.

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from sardonyx.compiler.cli import compile_command, recipes_command, run_command
+from sardonyx.compiler.cli import compile_command, explain_command, recipes_command, run_command
 from sardonyx.compiler.cli.screen import out
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ def _options(
 
 app.command("compile")(compile_command.compile_model)
 app.command("run")(run_command.run_model)
+app.command("explain")(explain_command.explain_model)
 app.add_typer(recipes_command.recipes, name="recipes")
 
 compile_app = typer.Typer(add_completion=False, rich_markup_mode="rich")

@@ -153,11 +153,16 @@ def _entry(weight: TiedWeight, tensor: GoboTensor, loss: Loss) -> Encoded:
 def _notes(entry: Encoded) -> dict[str, object]:
     """What Netron shows on the node."""
     share = entry.tensor.values.size / np.prod(entry.views[0].shape)
+    constants = [view.constant for view in entry.views]
+    tied = "\n".join(constant.name for constant in constants[1:])
     return {
         "pass": Gobo.name,
         "weight": entry.name,
+        "original": f"{np.dtype(constants[0].dtype)} {list(constants[0].shape)}",
         "format": entry.format,
         "bits": entry.format.bits,
         "outlier_share": f"{share:.4%}",
         "sqnr_db": f"{entry.sqnr_db:.2f}",
-    }
+        "bytes_before": entry.bytes_before,
+        "bytes_after": entry.bytes_after,
+    } | ({"tied": tied} if tied else {})

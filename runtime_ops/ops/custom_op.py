@@ -31,7 +31,14 @@ class CustomOp:
     meaning: Callable[..., Any]
 
 
-def parse_body(text: str, opset: int) -> onnx.FunctionProto:
-    """A function of the domain from ONNX text that uses standard ops of ``opset``."""
+def parse_body(text: str, opset: int, doc: str) -> onnx.FunctionProto:
+    """A function of the domain from ONNX text that uses standard ops of ``opset``.
+
+    ``doc`` and the nodes' names, those of what they compute, are for people who open the body.
+    """
     header = f'<domain: "{DOMAIN}", opset_import: ["": {opset}]>'
-    return onnx.parser.parse_function(header + text)
+    function = onnx.parser.parse_function(header + text)
+    function.doc_string = doc
+    for node in function.node:
+        node.name = node.output[0]
+    return function

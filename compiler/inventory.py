@@ -1,0 +1,228 @@
+"""inventory: what a model file holds, found without loading its weights."""
+
+import hashlib
+import math
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import onnx
+
+from sardonyx.compiler.check_model import check_graph
+from sardonyx.compiler.external_data import data_bytes, external_spans
+from sardonyx.compiler.model_file import Span, read_model
+from sardonyx.compiler.notes import WeightNotes, weight_notes
+from sardonyx.passes.facts import NUMERIC
+from sardonyx.runtime_ops.ops import DOMAIN
+from sardonyx.runtime_ops.ops.custom_op import INPUTS
+
+Where = Literal["graph", "body", "function"]
+"""The main graph; the bodies of its If, Loop and Scan nodes; the model's functions."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A constant tensor: an initializer or the value of a Constant node.
+
+    ``tensor``: type and dimensions, and the data unless ``span`` says where they lie.
+    """
+
+    name: str
+    tensor: onnx.TensorProto
+    span: Span | None = None
+
+    @property
+    def dtype(self) -> str:
+        """Name of the element type, as float32."""
+        if self.tensor.data_type == onnx.TensorProto.STRING:
+            return "string"
+        return onnx.helper.tensor_dtype_to_np_dtype(self.tensor.data_type).name
+
+    @property
+    def shape(self) -> list[int]:
+        """Its dimensions."""
+        return list(self.tensor.dims)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its data."""
+        if self.tensor.data_type == onnx.TensorProto.STRING:
+            return sum(map(len, self.tensor.string_data))
+        return self.span.length if self.span else data_bytes(self.tensor)
+
+    @cached_property
+    def digest(self) -> str:
+        """A hash of the data, equal however they are stored."""
+        hashed = hashlib.blake2b(digest_size=16)
+        for part in self._data():
+            hashed.update(part)
+        return hashed.hexdigest()
+
+    def _data(self) -> Iterable[bytes]:
+        if self.span:
+            return self.span.parts()
+        if self.tensor.data_type == onnx.TensorProto.STRING:
+            return [repr(list(self.tensor.string_data)).encode()]
+        if self.tensor.HasField("raw_data"):
+            return [self.tensor.raw_data]
+        return [onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(self.tensor)).raw_data]
+
+
+@dataclass(frozen=True)
+class PlacedNode:
+    """A node and where it is.
+
+    ``path``: what it lies inside, empty in the main graph. ``inputs``, ``outputs``: its tensors, by
+    names that are unique in the model: those of inner graphs have the path in front.
+    """
+
+    node: onnx.NodeProto
+    where: Where
+    path: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    @property
+    def op(self) -> str:
+        """Its op, with the domain unless that is the standard one or ours."""
+        domain = self.node.domain
+        return (
+            self.node.op_type
+            if domain in ("", "ai.onnx", DOMAIN)
+            else f"{domain}.{self.node.op_type}"
+        )
+
+    @property
+    def name(self) -> str:
+        """Its name, or that of its first output."""
+        return _join(self.path, self.node.name) if self.node.name else [*self.outputs, "?"][0]
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """A weight that a pass encoded. ``nodes``: who reads it; ``parts``: what replaced it, by the
+    names of the op's inputs."""
+
+    notes: WeightNotes
+    nodes: tuple[PlacedNode, ...]
+    parts: dict[str, Stored]
+
+    @property
+    def size(self) -> int:
+        """Weights in it."""
+        shape = next(a for a in self.nodes[0].node.attribute if a.name == "shape").ints
+        return math.prod(shape)
+
+    @property
+    def digest(self) -> str:
+        """A hash of the parts."""
+        return " ".join(part.digest for part in self.parts.values())
+
+
+@dataclass
+class Inventory:
+    """A model's nodes (also those inside others and in functions), constants and encoded weights.
+
+    ``model``: all of it but large weights. ``nbytes``: of the file and its external data.
+    """
+
+    path: Path
+    model: onnx.ModelProto
+    nbytes: int
+    nodes: list[PlacedNode] = field(default_factory=list)
+    tensors: dict[str, Stored] = field(default_factory=dict)
+
+    @cached_property
+    def readers(self) -> dict[str, list[PlacedNode]]:
+        """The nodes that read each tensor."""
+        found: dict[str, list[PlacedNode]] = {}
+        for placed in self.nodes:
+            for name in dict.fromkeys(placed.inputs):
+                found.setdefault(name, []).append(placed)
+        return found
+
+    @cached_property
+    def quantized(self) -> dict[str, Quantized]:
+        """The encoded weights, by the name of the constant they were."""
+        groups: dict[tuple[str, ...], list[PlacedNode]] = {}
+        for placed in self.nodes:
+            if placed.node.domain == DOMAIN and weight_notes(placed.node):
+                groups.setdefault(placed.inputs[1:], []).append(placed)
+        found = {}
+        for names, nodes in groups.items():
+            notes = weight_notes(nodes[0].node)
+            parts = {
+                role: self.tensors[name]
+                for role, name in zip(INPUTS, names, strict=False)
+                if name in self.tensors
+            }
+            if notes and len(parts) == len(INPUTS):
+                found[notes.weight] = Quantized(notes, tuple(nodes), parts)
+        return found
+
+
+def take_inventory(path: Path) -> Inventory:
+    """The inventory of a file. Raises InputError where it is no model, or its data is missing."""
+    model, spans = read_model(path)
+    check_graph(model, f"'{path}'")
+    external = external_spans(model, path.parent, f"'{path}'")
+    nbytes = path.stat().st_size + sum(span.length for span in external.values())
+    found = Inventory(path, model, nbytes)
+    _walk(found, model.graph, "graph", "", {}, spans | external)
+    for function in model.functions:
+        inputs = [onnx.ValueInfoProto(name=name) for name in function.input]
+        body = onnx.GraphProto(node=function.node, input=inputs)
+        _walk(found, body, "function", f"{function.domain}.{function.name}", {}, {})
+    return found
+
+
+def _walk(
+    found: Inventory,
+    graph: onnx.GraphProto,
+    where: Where,
+    path: str,
+    outer: dict[str, str],
+    spans: dict[str, Span],
+) -> None:
+    """Add a graph's contents. ``outer``: the unique names of the tensors it sees from outside."""
+    own = [value.name for value in graph.input] + [t.name for t in graph.initializer]
+    own += [name for node in graph.node for name in node.output]
+    scope = outer | {name: _join(path, name) for name in own if name}
+    if where != "function":
+        for tensor in _constants(graph):
+            name = scope[tensor.name]
+            found.tensors[name] = Stored(name, tensor, spans.get(tensor.name))
+    for node in graph.node:
+        inputs, outputs = ([scope.get(n, n) for n in names] for names in (node.input, node.output))
+        placed = PlacedNode(node, where, path, tuple(inputs), tuple(outputs))
+        found.nodes.append(placed)
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                inside = "body" if where == "graph" else where
+                _walk(found, attribute.g, inside, f"{placed.name}.{attribute.name}", scope, {})
+
+
+def _constants(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Initializers, and the values of Constant nodes under the names of their outputs."""
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute if node.op_type == "Constant" else ():
+            if attribute.name in ("value", *NUMERIC):
+                yield _value(attribute, node.output[0])
+
+
+def _value(attribute: onnx.AttributeProto, name: str) -> onnx.TensorProto:
+    value = onnx.helper.get_attribute_value(attribute)
+    if attribute.name != "value":
+        return onnx.numpy_helper.from_array(np.array(value, NUMERIC[attribute.name]), name)
+    tensor = onnx.TensorProto()
+    tensor.CopyFrom(value)
+    tensor.name = name
+    return tensor
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}/{name}" if path else name
