@@ -79,13 +79,13 @@ class Explainer:
         raise InputError(f"'{self.held.path}' has no tensor or node '{name}'{_like(name, known)}")
 
     def _names(self) -> set[str]:
-        weights = {name for w in self.held.quantized.values() for name in w.notes.names}
+        weights = {name for w in self.held.quantized.values() for name in w.notes.originals}
         nodes = {node.name for node in self.held.nodes}
         return weights | nodes | self.held.tensors.keys() | self.held.readers.keys() - {""}
 
     def _weight(self, name: str) -> Answer | None:
         for weight in self.held.quantized.values():
-            if name in weight.notes.names:
+            if name in weight.notes.originals:
                 return _quantized(
                     weight, f"quantized by pass {weight.notes.by} of recipe {self.recipe}"
                 )
@@ -177,7 +177,7 @@ def _quantized(weight: Quantized, verdict: str) -> Answer:
     outliers, dtype = parts["values"].shape[0], parts["values"].dtype
     lossless = not math.isfinite(notes.sqnr_db)
     facts = [
-        ("weight", "\n".join(notes.names)),
+        ("weight", "\n".join(notes.originals)),
         ("was", f"{notes.original}, read by {notes.replaces}"),
         ("is", f"{notes.format}: {notes.bits}-bit indices into {1 << notes.bits} centroids"),
         ("outliers", f"{outliers:,} of {weight.size:,} ({notes.outlier_share}), kept in {dtype}"),

@@ -27,7 +27,9 @@ class WeightNotes(BaseModel):
     replaces: str = Field(description="op of the node that was here")
     weight: str = Field(description="name of the constant that held the weight")
     original: str = Field(description="element type and shape of that constant")
-    tied: str = Field(default="", description="others with the same contents, one a line")
+    tied: str = Field(
+        default="", description="NAME: ORIGINAL of others with the same contents, one a line"
+    )
     format: str = Field(description="number format, as codebook3/tensor")
     bits: int
     outlier_share: str
@@ -36,9 +38,12 @@ class WeightNotes(BaseModel):
     bytes_after: int
 
     @property
-    def names(self) -> list[str]:
-        """Of all constants that held the weight."""
-        return [self.weight, *self.tied.split("\n")] if self.tied else [self.weight]
+    def originals(self) -> dict[str, tuple[str, list[int]]]:
+        """Element types and shapes of all constants that held the weight, by name."""
+        lines = [f"{self.weight}: {self.original}", *self.tied.splitlines()]
+        parts = [line.rpartition(": ") for line in lines]
+        kinds = {name: kind.partition(" ") for name, _, kind in parts}
+        return {name: (dtype, json.loads(shape)) for name, (dtype, _, shape) in kinds.items()}
 
 
 def write_notes(model: onnx.ModelProto, recipe: str, journal: Journal) -> None:

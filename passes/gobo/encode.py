@@ -154,15 +154,16 @@ def _notes(entry: Encoded) -> dict[str, object]:
     """What Netron shows on the node."""
     share = entry.tensor.values.size / np.prod(entry.views[0].shape)
     constants = [view.constant for view in entry.views]
-    tied = "\n".join(constant.name for constant in constants[1:])
+    kinds = [f"{np.dtype(constant.dtype)} {list(constant.shape)}" for constant in constants]
+    tied = [f"{c.name}: {kind}" for c, kind in zip(constants, kinds, strict=True)][1:]
     return {
         "pass": Gobo.name,
         "weight": entry.name,
-        "original": f"{np.dtype(constants[0].dtype)} {list(constants[0].shape)}",
+        "original": kinds[0],
         "format": entry.format,
         "bits": entry.format.bits,
         "outlier_share": f"{share:.4%}",
         "sqnr_db": f"{entry.sqnr_db:.2f}",
         "bytes_before": entry.bytes_before,
         "bytes_after": entry.bytes_after,
-    } | ({"tied": tied} if tied else {})
+    } | ({"tied": "\n".join(tied)} if tied else {})
