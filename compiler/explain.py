@@ -167,8 +167,8 @@ def _entry(weight: Quantized) -> TensorEntry:
         outliers=outliers,
         outlier_share=outliers / weight.size,
         sqnr_db=notes.sqnr_db if math.isfinite(notes.sqnr_db) else None,
-        bytes_before=notes.bytes_before,
-        bytes_after=notes.bytes_after,
+        bytes_before=notes.nbytes[0],
+        bytes_after=notes.nbytes[1],
     )
 
 
@@ -182,7 +182,7 @@ def _quantized(weight: Quantized, verdict: str) -> Answer:
         ("is", f"{notes.format}: {notes.bits}-bit indices into {1 << notes.bits} centroids"),
         ("outliers", f"{outliers:,} of {weight.size:,} ({notes.outlier_share}), kept in {dtype}"),
         ("SQNR", "exact: nothing was lost" if lossless else f"{notes.sqnr_db:.2f} dB"),
-        ("bytes", _shrunk(notes.bytes_before, notes.bytes_after)),
+        ("bytes", _shrunk(*notes.nbytes)),
         ("read by", _listed(map(_label, weight.nodes))),
         ("stored as", "\n".join(map(_sized, parts.values()))),
     ]

@@ -34,8 +34,13 @@ class WeightNotes(BaseModel):
     bits: int
     outlier_share: str
     sqnr_db: float = Field(description="inf: nothing was lost")
-    bytes_before: int
-    bytes_after: int
+    bytes: str = Field(pattern=r"^\d+ -> \d+$", description="before and after")
+
+    @property
+    def nbytes(self) -> tuple[int, int]:
+        """Bytes before and after."""
+        before, _, after = self.bytes.partition(" -> ")
+        return int(before), int(after)
 
     @property
     def originals(self) -> dict[str, tuple[str, list[int]]]:

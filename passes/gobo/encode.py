@@ -164,6 +164,5 @@ def _notes(entry: Encoded) -> dict[str, object]:
         "bits": entry.format.bits,
         "outlier_share": f"{share:.4%}",
         "sqnr_db": f"{entry.sqnr_db:.2f}",
-        "bytes_before": entry.bytes_before,
-        "bytes_after": entry.bytes_after,
+        "bytes": f"{entry.bytes_before} -> {entry.bytes_after}",
     } | ({"tied": "\n".join(tied)} if tied else {})

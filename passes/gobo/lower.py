@@ -32,8 +32,8 @@ def lower(weight: TiedWeight, tensor: GoboTensor, notes: dict[str, object]) -> R
 
 def _sentence(op: str, notes: dict[str, object]) -> str:
     return (
-        "{op} with a {bits}-bit weight: {outlier_share} outliers in floating point, "
-        "SQNR {sqnr_db} dB, {bytes_before} -> {bytes_after} bytes"
+        "{op} with a {bits}-bit weight, SQNR {sqnr_db} dB\n"
+        "{outlier_share} outliers in floating point, {bytes} bytes"
     ).format(op=op, **notes)
 
 
