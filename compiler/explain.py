@@ -14,7 +14,7 @@ from sardonyx.compiler.inventory import (
     Stored,
     take_inventory,
 )
-from sardonyx.compiler.notes import left_alone, recipe_of
+from sardonyx.compiler.notes import left_alone, recipe_of, weight_notes
 from sardonyx.compiler.report import CompileReport, TensorEntry
 from sardonyx.runtime_ops.errors import InputError
 
@@ -116,9 +116,10 @@ class Explainer:
         node = next((node for node in self.held.nodes if node.name == name), None)
         if node is None:
             return None
-        for weight in self.held.quantized.values():
-            if node in weight.nodes:
-                return _quantized(weight, f"{weight.notes.replaces} became {node.op}")
+        notes = weight_notes(node.node)
+        if notes and notes.weight in self.held.quantized:
+            weight = self.held.quantized[notes.weight]
+            return _quantized(weight, f"{notes.replaces} became {node.op}")
         return Answer(self._untouched(node), _wiring(node))
 
     def _untouched(self, node: PlacedNode) -> str:
