@@ -46,9 +46,7 @@ def test_bodies_have_names_of_their_own_and_read_from_outside(take, text_model):
 def test_a_function_reads_only_its_own(take, text_model):
     model = text_model("g (float[4] X) => (float[4] Y) { Y = Relu (X) }")
     body = [helper.make_node("Abs", ["X"], ["Y"], name="inner")]
-    model.functions.append(
-        helper.make_function("own", "F", ["X"], ["Y"], body, model.opset_import)
-    )
+    model.functions.append(helper.make_function("own", "F", ["X"], ["Y"], body, model.opset_import))
     held = take(model)
     assert [node.name for node in held.readers["X"]] == ["Y"]
     assert held.nodes[1].name == "own.F/inner"
