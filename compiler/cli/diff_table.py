@@ -29,7 +29,8 @@ _MOST_LINES = 4
 """Of one sort; --json gives all."""
 
 _LONGEST = 30
-"""Characters of a text that differs, or of a name where there is no room for more."""
+_SHORTEST = 12
+"""Characters of a text that differs, and of a name where there is no room for more."""
 
 
 def print_diff(diff: ModelDiff, console: Console) -> None:
@@ -166,7 +167,7 @@ def _alike(
     lines: list[str] = []
     for text, group in ordered[:_MOST_LINES]:
         start = f"  {len(group):>3} {text}, {'like ' if len(group) > 1 else ''}"
-        full, room = name(group[0]), max(width - len(start), _LONGEST)
+        full, room = name(group[0]), max(width - len(start), _SHORTEST)
         lines.append(start + (full if len(full) <= room else f"...{full[3 - room :]}"))
     more = sum(len(group) for _, group in ordered[_MOST_LINES:])
     return [*lines, f"  {more:>3} more (--json lists all)"] if more else lines

@@ -61,7 +61,8 @@ def _print_summary(answers: Explainer, report: CompileReport | None) -> None:
         stored = megabytes(sum(tensor.nbytes for tensor in held.tensors.values()))
         out.print(
             f"{file} was not compiled by Sardonyx: "
-            f"it holds {len(held.nodes)} nodes and {len(held.tensors)} constants ({stored})."
+            f"it holds {len(held.nodes)} nodes and {len(held.tensors)} constants ({stored}).",
+            soft_wrap=True,
         )
         return
     out.print(f"{file} was compiled with recipe [bold]{escape(answers.recipe)}[/].")
