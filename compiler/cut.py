@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from sardonyx.compiler.emit import op_functions
 from sardonyx.compiler.load import Source
-from sardonyx.compiler.model_file import StoredValues
 from sardonyx.compiler.region import Record, Region, record_of
+from sardonyx.compiler.stored import StoredValues
 from sardonyx.runtime_ops.ops import DOMAIN
 
 _SIZES = (2, 3, 5, 7, 11, 13)
