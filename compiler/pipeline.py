@@ -8,7 +8,7 @@ from typing import Literal
 
 import onnx
 
-from sardonyx.compiler.check_model import check_valid
+from sardonyx.compiler.check_model import check_quantizable, check_valid
 from sardonyx.compiler.driver import Driver
 from sardonyx.compiler.emit import emit
 from sardonyx.compiler.load import load
@@ -73,6 +73,8 @@ def compile(
     model = model if isinstance(model, onnx.ModelProto) else Path(model)
     passes = _until((*NORMALIZE, *recipe.passes), until)
     source, graph = load(model)
+    if any(a_pass.quantizes for a_pass in passes):
+        check_quantizable(source.opset)
     journal = Journal(progress) if progress else Journal()
     driver = Driver(source, graph, journal, Verification(verify))
     if observe:
