@@ -21,6 +21,7 @@ from sardonyx.compiler.check_model import (
     shell,
 )
 from sardonyx.compiler.external_data import external_span
+from sardonyx.compiler.inline import inline_functions
 from sardonyx.compiler.messages import graphs, initializers, keep
 from sardonyx.compiler.model_file import read_model
 from sardonyx.compiler.stand_ins import with_stand_ins
@@ -76,6 +77,7 @@ def load(model: Path | onnx.ModelProto) -> tuple[Source, gs.Graph]:
     check_data(proto, name)
     _drop_listed_constants(proto)
     check_valid(proto, name)
+    proto = inline_functions(proto)
     source = Source(path, proto, tuple(external))
     inferred = onnx.shape_inference.infer_shapes(with_stand_ins(shell(proto))).graph
     _note_types(inferred, source.shapes)
