@@ -158,10 +158,13 @@ def explainer(path: Path, report: CompileReport | None = None) -> Explainer:
 
 def _entry(weight: Quantized) -> TensorEntry:
     notes, outliers = weight.notes, weight.parts["values"].shape[0]
+    role, _, layer = notes.role.partition(", layer ")
     return TensorEntry(
         name=notes.weight,
         node=weight.nodes[0].name,
         op=notes.replaces,
+        role=role,
+        layer=int(layer) if layer else None,
         format=notes.format,
         bits=notes.bits,
         groups=weight.parts["centroids"].shape[0],
@@ -180,6 +183,7 @@ def _quantized(weight: Quantized, verdict: str) -> Answer:
     facts = [
         ("weight", "\n".join(notes.originals)),
         ("was", f"{notes.original}, read by {notes.replaces}"),
+        ("role", notes.role),
         ("is", f"{notes.format}: {notes.bits}-bit indices into {1 << notes.bits} centroids"),
         ("outliers", f"{outliers:,} of {weight.size:,} ({notes.outlier_share}), kept in {dtype}"),
         ("SQNR", "exact: nothing was lost" if lossless else f"{notes.sqnr_db:.2f} dB"),

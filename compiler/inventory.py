@@ -11,10 +11,13 @@ from typing import Literal
 import numpy as np
 import onnx
 
+from sardonyx.compiler.check_content import check_data, check_text
 from sardonyx.compiler.check_model import check_graph
-from sardonyx.compiler.external_data import data_bytes, external_spans
-from sardonyx.compiler.model_file import Span, read_model
+from sardonyx.compiler.external_data import data_bytes
+from sardonyx.compiler.load import place_data
+from sardonyx.compiler.model_file import read_model
 from sardonyx.compiler.notes import WeightNotes, weight_notes
+from sardonyx.compiler.stored import span_of
 from sardonyx.passes.facts import NUMERIC
 from sardonyx.runtime_ops.ops import DOMAIN
 from sardonyx.runtime_ops.ops.custom_op import INPUTS
@@ -27,12 +30,11 @@ Where = Literal["graph", "body", "function"]
 class Stored:
     """A constant tensor: an initializer or the value of a Constant node.
 
-    ``tensor``: type and dimensions, and the data unless ``span`` says where they lie.
+    ``tensor``: as it is written, with its data or where that lies.
     """
 
     name: str
     tensor: onnx.TensorProto
-    span: Span | None = None
 
     @property
     def dtype(self) -> str:
@@ -51,7 +53,7 @@ class Stored:
         """Bytes of its data."""
         if self.tensor.data_type == onnx.TensorProto.STRING:
             return sum(map(len, self.tensor.string_data))
-        return self.span.length if self.span else data_bytes(self.tensor)
+        return data_bytes(self.tensor)
 
     @cached_property
     def digest(self) -> str:
@@ -62,8 +64,9 @@ class Stored:
         return hashed.hexdigest()
 
     def _data(self) -> Iterable[bytes]:
-        if self.span:
-            return self.span.parts()
+        span = span_of(self.tensor)
+        if span:
+            return span.blocks()
         if self.tensor.data_type == onnx.TensorProto.STRING:
             return [repr(list(self.tensor.string_data)).encode()]
         if self.tensor.HasField("raw_data"):
@@ -113,7 +116,7 @@ class Quantized:
     @property
     def size(self) -> int:
         """Weights in it."""
-        shape = next(a for a in self.nodes[0].node.attribute if a.name == "shape").ints
+        (_, shape), *_ = self.notes.originals.values()
         return math.prod(shape)
 
     @property
@@ -166,16 +169,19 @@ class Inventory:
 
 def take_inventory(path: Path) -> Inventory:
     """The inventory of a file. Raises InputError where it is no model, or its data is missing."""
-    model, spans = read_model(path)
-    check_graph(model, f"'{path}'")
-    external = external_spans(model, path.parent, f"'{path}'")
-    nbytes = path.stat().st_size + sum(span.length for span in external.values())
+    model, inline = read_model(path)
+    name = f"'{path}'"
+    check_text(model, name)
+    check_graph(model, name)
+    external = place_data(model, inline, path.parent, name)
+    check_data(model, name)
+    nbytes = path.stat().st_size + sum(span.length for span in external)
     found = Inventory(path, model, nbytes)
-    _walk(found, model.graph, "graph", "", {}, spans | external)
+    _walk(found, model.graph, "graph", "", {})
     for function in model.functions:
         inputs = [onnx.ValueInfoProto(name=name) for name in function.input]
         body = onnx.GraphProto(node=function.node, input=inputs)
-        _walk(found, body, "function", f"{function.domain}.{function.name}", {}, {})
+        _walk(found, body, "function", f"{function.domain}.{function.name}", {})
     return found
 
 
@@ -185,16 +191,15 @@ def _walk(
     where: Where,
     path: str,
     outer: dict[str, str],
-    spans: dict[str, Span],
 ) -> None:
     """Add a graph's contents. ``outer``: the unique names of the tensors it sees from outside."""
-    own = [value.name for value in graph.input] + [t.name for t in graph.initializer]
+    constants = list(_constants(graph)) if where != "function" else []
+    own = [value.name for value in (*graph.input, *constants)]
     own += [name for node in graph.node for name in node.output]
     scope = outer | {name: _join(path, name) for name in own if name}
-    if where != "function":
-        for tensor in _constants(graph):
-            name = scope[tensor.name]
-            found.tensors[name] = Stored(name, tensor, spans.get(tensor.name))
+    for tensor in constants:
+        name = scope[tensor.name]
+        found.tensors[name] = Stored(name, tensor)
     for node in graph.node:
         inputs, outputs = ([scope.get(n, n) for n in names] for names in (node.input, node.output))
         placed = PlacedNode(node, where, path, tuple(inputs), tuple(outputs))
@@ -202,12 +207,15 @@ def _walk(
         for attribute in node.attribute:
             if attribute.type == onnx.AttributeProto.GRAPH:
                 inside = "body" if where == "graph" else where
-                _walk(found, attribute.g, inside, f"{placed.name}.{attribute.name}", scope, {})
+                _walk(found, attribute.g, inside, f"{placed.name}.{attribute.name}", scope)
 
 
 def _constants(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
     """Initializers, and the values of Constant nodes under the names of their outputs."""
     yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield sparse.values
+        yield _named(sparse.indices, f"{sparse.values.name}.indices")
     for node in graph.node:
         for attribute in node.attribute if node.op_type == "Constant" else ():
             if attribute.name in ("value", *NUMERIC):
@@ -218,10 +226,14 @@ def _value(attribute: onnx.AttributeProto, name: str) -> onnx.TensorProto:
     value = onnx.helper.get_attribute_value(attribute)
     if attribute.name != "value":
         return onnx.numpy_helper.from_array(np.array(value, NUMERIC[attribute.name]), name)
-    tensor = onnx.TensorProto()
-    tensor.CopyFrom(value)
-    tensor.name = name
-    return tensor
+    return _named(value, name)
+
+
+def _named(tensor: onnx.TensorProto, name: str) -> onnx.TensorProto:
+    copy = onnx.TensorProto()
+    copy.CopyFrom(tensor)
+    copy.name = name
+    return copy
 
 
 def _join(path: str, name: str) -> str:

@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sardonyx.passes.journal import Journal
 from sardonyx.passes.metadata import PREFIX
 
+_ORIGINAL = r"\w+ \[[\d, ]*\]"
+
 _RECIPE, _LEFT_ALONE = f"{PREFIX}recipe", f"{PREFIX}left_alone"
 
 
@@ -26,9 +28,14 @@ class WeightNotes(BaseModel):
     by: str = Field(alias="pass", description="the pass")
     replaces: str = Field(description="op of the node that was here")
     weight: str = Field(description="name of the constant that held the weight")
-    original: str = Field(description="element type and shape of that constant")
+    original: str = Field(pattern=_ORIGINAL, description="its element type and shape")
     tied: str = Field(
-        default="", description="NAME: ORIGINAL of others with the same contents, one a line"
+        default="",
+        pattern=rf"^(.*: {_ORIGINAL}\n?)*$",
+        description="NAME: ORIGINAL of others with the same contents, one a line",
+    )
+    role: str = Field(
+        pattern=r"^\w+(, layer \d+)?$", description="what the weight is for, and in which layer"
     )
     format: str = Field(description="number format, as codebook3/tensor")
     bits: int
@@ -52,7 +59,7 @@ class WeightNotes(BaseModel):
 
 
 def write_notes(model: onnx.ModelProto, recipe: str, journal: Journal) -> None:
-    """Put the notes of a compile on the model, in place of an earlier compile's."""
+    """Put the notes of a compile that changed it on the model, in place of earlier ones."""
     reasons: dict[str, list[str]] = defaultdict(list)
     for skip in journal.skipped:
         reasons[skip.reason].append(skip.name)

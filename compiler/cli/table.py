@@ -28,6 +28,8 @@ def print_report(report: CompileReport, console: Console) -> None:
             f"Quantized {totals.weights_quantized:,} of {totals.weights:,} weights ({share:.3%}) "
             f"to {totals.bits_per_weight:.2f} bits each; {totals.outlier_share:.3%} are outliers."
         )
+    elif report.tensors == [] and report.skipped:
+        console.print("Quantized nothing: no product or lookup reads floating-point weights.")
     print_left_alone(_by_reason(report), console)
     checked = report.verification
     console.print(

@@ -92,7 +92,7 @@ def test_reasons_survive_in_the_file_alone(explained, bert):
         ("Y", "a value computed when the model runs"),
         ("U", "Add, not touched: it has no weight that was quantized"),
         ("E", "Gather became GoboGather4"),
-        ("Y/MatMul", "Gemm became GoboMatMul4"),
+        ("Y/MatMul:0", "Gemm became GoboMatMul4"),
     ],
 )
 def test_values_and_other_nodes(tied, name, verdict):
