@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 import onnx
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from sardonyx.passes.journal import Journal
 from sardonyx.passes.metadata import PREFIX
@@ -18,6 +18,10 @@ from sardonyx.passes.metadata import PREFIX
 _ORIGINAL = r"\w+ \[[\d, ]*\]"
 
 _RECIPE, _LEFT_ALONE = f"{PREFIX}recipe", f"{PREFIX}left_alone"
+
+
+_REASONS = TypeAdapter(dict[str, list[str]])
+"""Names by reason."""
 
 
 class WeightNotes(BaseModel):
@@ -76,7 +80,11 @@ def recipe_of(model: onnx.ModelProto) -> str:
 
 def left_alone(model: onnx.ModelProto) -> dict[str, str]:
     """Why each constant was left alone, by its name."""
-    reasons = json.loads(_notes(model.metadata_props).get("left_alone", "{}"))
+    written = _notes(model.metadata_props).get("left_alone", "{}")
+    try:
+        reasons = _REASONS.validate_json(written)
+    except ValidationError:  # another hand was at it
+        return {}
     return {name: reason for reason, names in reasons.items() for name in names}
 
 
