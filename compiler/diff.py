@@ -60,7 +60,7 @@ def diff(a: str | Path, b: str | Path) -> ModelDiff:
     Raises InputError where a file is no model.
     """
     one, two = take_inventory(Path(a)), take_inventory(Path(b))
-    constants = _constants(one), _constants(two)
+    constants = _constants(one, two), _constants(two, one)
     header = _header(one.model, two.model)
     tensors = _compare(*constants, _constant_changes)
     nodes = _compare(_nodes(one), _nodes(two), _node_changes)
@@ -141,14 +141,17 @@ def _type(value: onnx.ValueInfoProto) -> str:
     return f"{name} [{', '.join(shape)}]" if kind.HasField("shape") else name
 
 
-def _constants(held: Inventory) -> dict[str, _Constant]:
-    """Constants by name; a quantized weight has the names it had before, and is counted once."""
+def _constants(held: Inventory, other: Inventory) -> dict[str, _Constant]:
+    """Constants by name; a quantized weight has the names it had before, in a body as ``other``
+    has it, and is counted once."""
     found = {}
     parts = set()
     for weight in held.quantized.values():
         parts |= {part.name for part in weight.parts.values()}
         nbytes = sum(part.nbytes for part in weight.parts.values())
-        for name, (_, shape) in weight.notes.originals.items():
+        for old, (_, shape) in weight.notes.originals.items():
+            inner = f"{weight.path}{old}"
+            name = inner if inner in other.tensors or old in found else old
             tensor = _tensor(name, weight.notes.format, shape, nbytes, weight.notes.replaces)
             found[name] = _Constant(tensor, weight)
             nbytes = 0

@@ -117,9 +117,9 @@ class Explainer:
         if node is None:
             return None
         notes = weight_notes(node.node)
-        if notes and notes.weight in self.held.quantized:
-            weight = self.held.quantized[notes.weight]
-            return _quantized(weight, f"{notes.replaces} became {node.op}")
+        weights = [weight for weight in self.held.quantized.values() if node in weight.nodes]
+        if notes and weights:
+            return _quantized(weights[0], f"{notes.replaces} became {node.op}")
         return Answer(self._untouched(node), _wiring(node))
 
     def _untouched(self, node: PlacedNode) -> str:
@@ -147,7 +147,8 @@ def explainer(path: Path, report: CompileReport | None = None) -> Explainer:
     held = take_inventory(path)
     reasons = left_alone(held.model)
     if report:
-        strange = {entry.name for entry in report.tensors} ^ held.quantized.keys()
+        noted = {weight.notes.weight for weight in held.quantized.values()}
+        strange = {entry.name for entry in report.tensors} ^ noted
         if strange:
             raise InputError(
                 f"the report is not of '{path}': only one of them quantizes '{min(strange)}'"

@@ -114,6 +114,12 @@ class Quantized:
     parts: dict[str, Stored]
 
     @property
+    def path(self) -> str:
+        """What the names of the parts begin with if they are in a body."""
+        part = self.parts[INPUTS[0]]
+        return part.name.removesuffix(part.tensor.name)
+
+    @property
     def size(self) -> int:
         """Weights in it."""
         (_, shape), *_ = self.notes.originals.values()
@@ -149,7 +155,8 @@ class Inventory:
 
     @cached_property
     def quantized(self) -> dict[str, Quantized]:
-        """The encoded weights, by the name of the constant they were."""
+        """The encoded weights, by the name of the constant they were; a second one of that name,
+        in another body, has the body's in front."""
         groups: dict[tuple[str, ...], list[PlacedNode]] = {}
         for placed in self.nodes:
             if placed.node.domain == DOMAIN and weight_notes(placed.node):
@@ -163,7 +170,9 @@ class Inventory:
                 if name in self.tensors
             }
             if notes and len(parts) == len(INPUTS):
-                found[notes.weight] = Quantized(notes, tuple(nodes), parts)
+                weight = Quantized(notes, tuple(nodes), parts)
+                name = f"{weight.path}{notes.weight}" if notes.weight in found else notes.weight
+                found[name] = weight
         return found
 
 

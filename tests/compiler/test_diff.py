@@ -248,6 +248,26 @@ def test_inside_the_bodies_of_an_if(differ, text_model):
     assert (found.a.nodes, found.a.body_nodes) == (1, 3)
 
 
+WEIGHTS = """
+g (bool C, float[N,64] X) => (float[N,96] Y) {
+  Y = If (C) <
+    then_branch = t () => (float[N,96] A) { A = MatMul (X, V) },
+    else_branch = e () => (float[N,96] A) { A = MatMul (X, W) }
+  >
+}
+"""
+
+
+def test_weights_of_bodies_are_matched(differ, text_model, normal):
+    model = text_model(WEIGHTS, V=normal(64, 96))
+    inside = model.graph.node[0].attribute[1].g
+    inside.initializer.append(numpy_helper.from_array(normal(64, 96, seed=1), "W"))
+    found = differ(model, compile(model, "gobo").model)
+    names = [(change.a.name, change.b.format) for change in found.tensors_changed]
+    assert names == [("V", "codebook3/tensor"), ("Y.else_branch/W", "codebook3/tensor")]
+    assert found.tensors_only_a == found.tensors_only_b == []
+
+
 def test_a_lifted_constant_is_the_same_constant(differ, text_model):
     plain = (
         "g (float[4] X) => (float[4] Y) { K = Constant <value = float[1] {2}> () Y = Mul (X, K) }"

@@ -1,5 +1,6 @@
 """The answers on a tensor or node, from the compiled file alone and with the report."""
 
+import numpy as np
 import onnx
 import pytest
 
@@ -60,6 +61,16 @@ def test_all_names_of_a_weight_lead_to_it(tied):
     assert tied.about("V") == tied.about("W")
     assert tied.about("W.values").facts == facts
     assert tied.about("W.values").verdict == "the outliers of weight 'W'"
+
+
+def test_a_weight_that_lost_nothing(explained, text_model):
+    model = text_model(
+        "g (float[N,64] X) => (float[N,96] Y) { Y = MatMul (X, W) }",
+        W=np.random.default_rng(0).integers(0, 5, (64, 96)).astype(np.float32),
+    )
+    answers = explained(model)
+    assert ("SQNR", "exact: nothing was lost") in answers.about("W").facts
+    assert answers.quantized[0].sqnr_db is None
 
 
 def test_a_node_leads_to_its_weight(explained, bert):
