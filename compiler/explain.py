@@ -154,7 +154,8 @@ def explainer(path: Path, report: CompileReport | None = None) -> Explainer:
                 f"the report is not of '{path}': only one of them quantizes '{min(strange)}'"
             )
         reasons |= {skip.name: skip.reason for skip in report.skipped}
-    return Explainer(held, recipe_of(held.model) or (report.recipe if report else ""), reasons)
+    recipe = recipe_of(held.model) or (report.recipe if report else "")
+    return Explainer(held, recipe or ("unknown" if held.quantized else ""), reasons)
 
 
 def _entry(weight: Quantized) -> TensorEntry:

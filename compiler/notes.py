@@ -19,7 +19,6 @@ _ORIGINAL = r"\w+ \[[\d, ]*\]"
 
 _RECIPE, _LEFT_ALONE = f"{PREFIX}recipe", f"{PREFIX}left_alone"
 
-
 _REASONS = TypeAdapter(dict[str, list[str]])
 """Names by reason."""
 
@@ -32,7 +31,7 @@ class WeightNotes(BaseModel):
     by: str = Field(alias="pass", description="the pass")
     replaces: str = Field(description="op of the node that was here")
     weight: str = Field(description="name of the constant that held the weight")
-    original: str = Field(pattern=_ORIGINAL, description="its element type and shape")
+    original: str = Field(pattern=f"^{_ORIGINAL}$", description="its element type and shape")
     tied: str = Field(
         default="",
         pattern=rf"^(.*: {_ORIGINAL}\n?)*$",
@@ -45,7 +44,7 @@ class WeightNotes(BaseModel):
     bits: int
     outlier_share: str
     sqnr_db: float = Field(description="inf: nothing was lost")
-    bytes: str = Field(pattern=r"^\d+ -> \d+$", description="before and after")
+    bytes: str = Field(pattern=r"^\d+ -> [1-9]\d*$", description="before and after")
 
     @property
     def nbytes(self) -> tuple[int, int]:

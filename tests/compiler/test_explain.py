@@ -119,6 +119,17 @@ def test_a_constant_that_no_pass_looks_at(explained, bert):
     assert shape in {tensor.name for tensor in answers.others}
 
 
+def test_a_model_whose_header_was_lost(explained, bert, tmp_path):
+    explained(bert)
+    model = onnx.load(tmp_path / "m.onnx")
+    del model.metadata_props[:]
+    onnx.save(model, tmp_path / "m.onnx")
+    answers = explainer(tmp_path / "m.onnx")
+    verdict = answers.about("encoder.layer.0.attention.self.query.weight").verdict
+    assert verdict == "quantized by pass gobo of recipe unknown"
+    assert len(answers.quantized) == 14
+
+
 def test_a_model_that_was_never_compiled(bert_file):
     answers = explainer(bert_file)
     assert (answers.recipe, answers.quantized, answers.reasons) == ("", [], {})
