@@ -1,4 +1,4 @@
-"""Libraries of the `models` extra, imported only where they are used."""
+"""Libraries of the extras, imported only where they are used."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import importlib
 from types import ModuleType
 
 
-def optional(name: str) -> ModuleType:
-    """Import a library of the `models` extra.
+def optional(name: str, extra: str = "models") -> ModuleType:
+    """Import a library of an extra.
 
     Raises:
         ImportError: it is not installed; the message says what to run.
@@ -15,4 +15,4 @@ def optional(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise ImportError(f"{name} is needed: run `pip install 'sardonyx[models]'`") from error
+        raise ImportError(f"{name} is needed: run `pip install 'sardonyx[{extra}]'`") from error
