@@ -5,6 +5,9 @@ Stands alone: imports nothing else of the project, and at import time only numpy
 
 from sardonyx.models.config import BERT_BASE, TINY_BERT, TINY_MPNET, EncoderConfig, parameter_shapes
 from sardonyx.models.embed import embed, mean_pool
+from sardonyx.models.export.directory import ExportError
+from sardonyx.models.export.export_model import export_model
+from sardonyx.models.export.settings import ExportSettings
 from sardonyx.models.hugging_face import encoder_from_directory
 from sardonyx.models.packages import PACKAGES, Package, PackageMissing
 from sardonyx.models.real_models import (
@@ -28,11 +31,14 @@ __all__ = [
     "TINY_BERT",
     "TINY_MPNET",
     "EncoderConfig",
+    "ExportError",
+    "ExportSettings",
     "Package",
     "PackageMissing",
     "build_encoder",
     "embed",
     "encoder_from_directory",
+    "export_model",
     "held_out_snippets",
     "mean_pool",
     "minilm_l3_onnx",

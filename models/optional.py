@@ -5,8 +5,12 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
+_EXTRAS = {"torch": "export", "transformers": "export", "onnxscript": "export"}
+_EXTRAS["optimum"] = "export-optimum"
+"""The extra of a library that is not of `models`."""
 
-def optional(name: str, extra: str = "models") -> ModuleType:
+
+def optional(name: str) -> ModuleType:
     """Import a library of an extra.
 
     Raises:
@@ -15,4 +19,6 @@ def optional(name: str, extra: str = "models") -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise ImportError(f"{name} is needed: run `pip install 'sardonyx[{extra}]'`") from error
+        library = name.split(".", maxsplit=1)[0]
+        extra = _EXTRAS.get(library, "models")
+        raise ImportError(f"{library} is needed: run `pip install 'sardonyx[{extra}]'`") from error

@@ -67,9 +67,7 @@ ARCHITECTURES: Mapping[str, Tiny] = MappingProxyType(
             max_position_embeddings=64,
             num_labels=5,
         ),
-        "albert": _encoder(
-            "AlbertForMaskedLM", "AlbertConfig", hidden_size=128, embedding_size=64
-        ),
+        "albert": _encoder("AlbertForMaskedLM", "AlbertConfig", hidden_size=128, embedding_size=64),
         "electra": _encoder(
             "ElectraForSequenceClassification",
             "ElectraConfig",
@@ -157,7 +155,7 @@ def tiny_directory(architecture: str, folder: Path, seed: int = 0) -> Path:
 
     The same architecture and seed give the same weights. Needs torch and transformers.
     """
-    transformers, torch = optional("transformers", "export"), optional("torch", "export")
+    transformers, torch = optional("transformers"), optional("torch")
     tiny = ARCHITECTURES[architecture]
     config = getattr(transformers, tiny.config)(**tiny.fields)
     model = getattr(transformers, tiny.model)(config)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from sardonyx.compiler.cli import compile_command, recipes_command, run_command
+from sardonyx.compiler.cli import compile_command, export_command, recipes_command, run_command
 from sardonyx.compiler.cli.screen import out
 
 app = typer.Typer(
@@ -28,6 +28,7 @@ def _options(
 
 
 app.command("compile")(compile_command.compile_model)
+app.command("export")(export_command.export)
 app.command("run")(run_command.run_model)
 app.add_typer(recipes_command.recipes, name="recipes")
 

@@ -5,29 +5,31 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sardonyx.models.export_parts import Part, Tensors, parts_of
+from sardonyx.models.export.parts import Part, Tensors, parts_of
+from sardonyx.models.export.settings import ExportSettings
 from sardonyx.models.optional import optional
 
 OPSETS = {False: 17, True: 18}
 """Default opset of TorchScript (False) and of dynamo (True)."""
 
 
-def write_parts(
-    model: Any, task: str, folder: Path, opset: int | None, dynamo: bool
-) -> dict[str, Path]:
+def write_parts(model: Any, task: str, folder: Path, settings: ExportSettings) -> dict[str, Path]:
     """Write the model's parts to `folder`; their files by part name."""
+    if settings.dynamo:
+        optional("onnxscript")
+    opset = settings.opset or OPSETS[settings.dynamo]
     written = {}
     with optional("torch").no_grad():
         for part in parts_of(model, task):
             path = written[part.name] = folder / f"{part.name or 'model'}.onnx"
-            _write(model, part, path, opset or OPSETS[dynamo], dynamo)
+            _write(model, part, path, opset, settings.dynamo)
     return written
 
 
 def _write(model: Any, part: Part, path: Path, opset: int, dynamo: bool) -> None:
     inputs, outputs = list(part.inputs), list(part.run(part.inputs))
     if dynamo:
-        axes = {"dynamic_shapes": {"values": tuple(part.axes_of(name) for name in inputs)}}
+        axes: dict[str, Any] = {"dynamic_shapes": {"values": tuple(map(part.axes_of, inputs))}}
     else:
         axes = {"dynamic_axes": {name: part.axes_of(name) for name in inputs + outputs}}
     optional("torch").onnx.export(
@@ -38,7 +40,6 @@ def _write(model: Any, part: Part, path: Path, opset: int, dynamo: bool) -> None
         output_names=outputs,
         opset_version=opset,
         dynamo=dynamo,
-        verbose=False,
         **axes,
     )
 

@@ -60,7 +60,7 @@ def find_task(directory: Path) -> str:
     """The task of the architecture that `config.json` names, with past where there is one."""
     config = _read_config(directory)
     kind, architectures = config.get("model_type"), config.get("architectures") or ["none"]
-    auto = optional("transformers.models.auto.modeling_auto", "export")
+    auto = optional("transformers.models.auto.modeling_auto")
     for name, task in TASKS.items():
         classes = getattr(auto, task.classes).get(kind, ())
         if architectures[0] in (classes if isinstance(classes, tuple) else (classes,)):
@@ -78,7 +78,7 @@ def load_model(directory: Path, task: str, attention: str | None) -> Any:
         ExportError: it cannot be read, or lacks weights that the task needs.
     """
     _read_config(directory)
-    loader = getattr(optional("transformers", "export"), TASKS[task.removesuffix(WITH_PAST)].loader)
+    loader = getattr(optional("transformers"), TASKS[task.removesuffix(WITH_PAST)].loader)
     settings = {"attn_implementation": attention} if attention else {}
     try:
         model, loaded = loader.from_pretrained(
@@ -86,7 +86,7 @@ def load_model(directory: Path, task: str, attention: str | None) -> Any:
             local_files_only=True,
             trust_remote_code=False,
             output_loading_info=True,
-            dtype=optional("torch", "export").float32,
+            dtype=optional("torch").float32,
             **settings,
         )
     except Exception as error:

@@ -10,10 +10,10 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from itertools import takewhile, count
+from itertools import count, takewhile
 from typing import Any
 
-from sardonyx.models.hugging_face_model import WITH_PAST
+from sardonyx.models.export.directory import WITH_PAST, ExportError
 from sardonyx.models.optional import optional
 
 Tensors = dict[str, Any]
@@ -46,6 +46,8 @@ _AXES: Mapping[str, Axes] = {
 """The axes that may vary, by name without the layer's number and `key` or `value`; else
 `_SEQUENCE`."""
 
+_SEVERAL_PARTS = ("text2text-generation", "automatic-speech-recognition", "feature-extraction")
+
 _OUTPUTS = ("last_hidden_state", "logits", "start_logits", "end_logits")
 
 
@@ -69,18 +71,25 @@ class Part:
 
 def parts_of(model: Any, task: str) -> list[Part]:
     """The parts that a task wants of a model, in the order they run."""
-    past = task.endswith(WITH_PAST)
+    past, kind = task.endswith(WITH_PAST), task.removesuffix(WITH_PAST)
     if model.config.is_encoder_decoder:
+        if kind not in _SEVERAL_PARTS:
+            raise ExportError(
+                f"the torch route exports an encoder-decoder for {', '.join(_SEVERAL_PARTS)} only, "
+                f"not for {task}"
+            )
         parts = [_encoder(model), _decoder(model)]
         return [*parts, _decoder_with_past(model)] if past else parts
-    return [_causal_with_past(model) if past else _plain(model)]
+    return [_causal_with_past(model) if past else _plain(model, kind)]
 
 
-def _plain(model: Any) -> Part:
+def _plain(model: Any, kind: str) -> Part:
     """A sentence in; its features or scores out."""
-    inputs = {"input_ids": _ids(SOURCE), "attention_mask": _ids(SOURCE)}
-    if getattr(model.config, "type_vocab_size", 0) > 1:
-        inputs["token_type_ids"] = _ids(SOURCE)
+    inputs = {"input_ids": _ids(SEQUENCE), "attention_mask": _ids(SEQUENCE)}
+    if kind == "text-generation":
+        inputs |= _positions(model)
+    elif getattr(model.config, "type_vocab_size", 0) > 1:
+        inputs["token_type_ids"] = _ids(SEQUENCE)
 
     def run(values: Tensors) -> Tensors:
         return _named(model(**values))
@@ -93,8 +102,7 @@ def _plain(model: Any) -> Part:
 def _causal_with_past(model: Any) -> Part:
     """Tokens, and the keys and values of those before them, if any, in; scores, and both, out."""
     inputs = {"input_ids": _ids(SEQUENCE), "attention_mask": _ids(PAST + SEQUENCE)}
-    if "position_ids" in inspect.signature(model.forward).parameters:
-        inputs["position_ids"] = _ids(SEQUENCE)
+    inputs |= _positions(model)
     before = model(input_ids=_ids(PAST)).past_key_values
 
     def run(values: Tensors) -> Tensors:
@@ -119,7 +127,7 @@ def _encoder(model: Any) -> Part:
 
 def _decoder(model: Any) -> Part:
     """First tokens and hidden states in; scores, and all keys and values where wanted, out."""
-    hidden = optional("torch").zeros(BATCH, SOURCE, model.config.d_model)
+    hidden = optional("torch").zeros(BATCH, SOURCE, model.config.hidden_size)
     inputs = {"input_ids": _ids(SEQUENCE), "encoder_hidden_states": hidden} | _mask(model)
 
     def run(values: Tensors) -> Tensors:
@@ -132,17 +140,22 @@ def _decoder(model: Any) -> Part:
 def _decoder_with_past(model: Any) -> Part:
     """A token and all keys and values in; scores, and the decoder's keys and values, out."""
     first = _decoder(model)
-    past = {name.replace("present", "past_key_values"): value for name, value in first.run(first.inputs).items() if "." in name}
-    inputs = {"input_ids": _ids(1)} | _mask(model) | past
+    inputs = {"input_ids": _ids(1)} | _mask(model)
+    inputs |= {
+        name.replace("present", "past_key_values"): value
+        for name, value in first.run(first.inputs).items()
+        if name.startswith("present.")
+    }
 
     def run(values: Tensors) -> Tensors:
         keys = values["past_key_values.0.encoder.key"]
-        unread = keys.new_zeros(keys.shape[0], keys.shape[2], model.config.d_model)
+        unread = keys.new_zeros(keys.shape[0], keys.shape[2], model.config.hidden_size)
         outputs = _decode(model, values, unread, _both_caches(values))
         present = _flat(outputs.past_key_values, "present")
         return _named(outputs) | {n: v for n, v in present.items() if ".decoder." in n}
 
-    return Part("decoder_with_past", run, inputs, {"input_ids": _BATCH, "logits": _BATCH, "present.decoder": _HEADS_BOTH})
+    axes = {"input_ids": _BATCH, "logits": _BATCH, "present.decoder": _HEADS_BOTH}
+    return Part("decoder_with_past", run, inputs, axes)
 
 
 def _decode(model: Any, values: Tensors, hidden: Any, cache: Any) -> Any:
@@ -168,6 +181,12 @@ def _speech(config: Any) -> Tensors:
 
 def _mask(model: Any) -> Tensors:
     return {} if _hears(model) else {"encoder_attention_mask": _ids(SOURCE)}
+
+
+def _positions(model: Any) -> Tensors:
+    """Positions, where the model takes them: a batch of prompts is padded on the left."""
+    takes = "position_ids" in inspect.signature(model.forward).parameters
+    return {"position_ids": _ids(SEQUENCE)} if takes else {}
 
 
 def _ids(length: int) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from sardonyx.models.export.settings import ExportSettings
 from sardonyx.models.optional import optional
 
 PARTS = {
@@ -16,29 +17,27 @@ PARTS = {
 }
 """Stems of the files optimum writes, and the names of those parts here."""
 
+_MERGED = ("encoder", "decoder_merged")
 
-def write_parts(
-    model: Any, task: str, folder: Path, opset: int | None, optimize: str | None, merge: bool
-) -> dict[str, Path]:
+
+def write_parts(model: Any, task: str, folder: Path, settings: ExportSettings) -> dict[str, Path]:
     """Write the model's parts to `folder`; their files by part name."""
-    optional("optimum.exporters.onnx", "export-optimum").onnx_export_from_model(
+    optional("optimum.exporters.onnx").onnx_export_from_model(
         model=model,
         output=folder,
         task=task,
-        opset=opset,
-        optimize=optimize,
-        no_post_process=not merge,
+        opset=settings.opset,
+        optimize=settings.optimize,
+        no_post_process=not settings.merge,
         do_validation=False,
         **_shapes(model.config),
     )
-    found = {PARTS[path.stem]: path for path in folder.glob("*.onnx")}
-    if "decoder_merged" in found:
-        found = {name: path for name, path in found.items() if name in ("encoder", "decoder_merged")}
-    return found
+    parts = {PARTS.get(path.stem, path.stem): path for path in sorted(folder.glob("*.onnx"))}
+    return {name: parts[name] for name in _MERGED} if "decoder_merged" in parts else parts
 
 
 def _shapes(config: Any) -> dict[str, int]:
-    """Sizes of speech that the model fixes and optimum would take for Whisper's usual ones."""
+    """Sizes of speech that the model fixes, where optimum would take those of OpenAI's Whisper."""
     if not hasattr(config, "max_source_positions"):
         return {}
     return {"nb_max_frames": 2 * config.max_source_positions, "feature_size": config.num_mel_bins}
