@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import onnx
 
+from sardonyx.compiler.stand_ins import uses_unknown_ops, with_stand_ins
 from sardonyx.runtime_ops.errors import InputError
 
 OPSETS = range(13, 27)
@@ -51,7 +52,7 @@ def check_versions(model: onnx.ModelProto, name: str) -> None:
 def check_valid(model: onnx.ModelProto, name: str) -> None:
     """Refuse what onnx.checker refuses."""
     try:
-        onnx.checker.check_model(model)
+        onnx.checker.check_model(with_stand_ins(model) if uses_unknown_ops(model) else model)
     except (onnx.checker.ValidationError, ValueError) as error:
         raise InputError(f"{name} is not a valid ONNX model: {first_line(error)}") from error
 

@@ -8,6 +8,7 @@ import onnx_graphsurgeon as gs
 from sardonyx.compiler.load import Source, keep
 from sardonyx.compiler.model_file import StoredValues
 from sardonyx.passes.metadata import DOC, PROPS
+from sardonyx.passes.scopes import all_nodes
 from sardonyx.runtime_ops.ops import DOMAIN, OPS, VERSION
 from sardonyx.runtime_ops.packing import LANES, ROWS
 
@@ -42,13 +43,6 @@ def op_functions(graph: gs.Graph, opset: int) -> list[onnx.FunctionProto]:
             needs_cut = rows % ROWS != 0 or columns % LANES != 0
             padded[node.op] = padded.get(node.op, False) or needs_cut
     return [OPS[name].function(opset, padded[name]) for name in sorted(padded)]
-
-
-def all_nodes(graph: gs.Graph) -> Iterator[gs.Node]:
-    """The nodes of a graph and of all graphs inside it."""
-    yield from graph.nodes
-    for subgraph in graph.subgraphs(recursive=True):
-        yield from subgraph.nodes
 
 
 def _graph(source: Source, graph: gs.Graph) -> onnx.GraphProto:
@@ -114,7 +108,7 @@ def _restore(proto: onnx.GraphProto, source: Source) -> None:
     original = source.model.graph
     proto.initializer.extend(source.overridable)
     alive = {name for node in proto.node for name in (*node.input, *node.output)}
-    ours = [v for v in proto.value_info if v.name not in {o.name for o in original.value_info}]
+    ours = [v for v in proto.value_info if v.name not in source.shapes]
     theirs = [v for v in original.value_info if v.name in alive]
     annotations = [a for a in original.quantization_annotation if a.tensor_name in alive]
     for field, values in {

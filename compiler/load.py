@@ -1,7 +1,7 @@
 """load: an .onnx file or model becomes a graph to edit, checked, with its weights left on disk."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from sardonyx.compiler.check_model import (
 )
 from sardonyx.compiler.external_data import data_bytes, external_spans
 from sardonyx.compiler.model_file import Span, StoredValues, read_model
+from sardonyx.compiler.stand_ins import with_stand_ins
 from sardonyx.passes.metadata import DOC, PROPS
 from sardonyx.runtime_ops.errors import InputError
 
@@ -74,10 +75,30 @@ def load(model: Path | onnx.ModelProto) -> tuple[Source, gs.Graph]:
     source = Source(path, proto, overridable, tuple(external.values()))
     shell = _shell(proto, spans)
     check_valid(shell, name)
-    inferred = onnx.shape_inference.infer_shapes(shell).graph
-    for info in (*inferred.value_info, *inferred.input, *inferred.output):
-        source.shapes[info.name] = info.type
-    return source, _import(proto, spans, name)
+    inferred = onnx.shape_inference.infer_shapes(with_stand_ins(shell)).graph
+    _note_types(inferred, source.shapes)
+    typed = onnx.ModelProto()
+    typed.CopyFrom(proto)
+    typed.graph.ClearField("value_info")
+    typed.graph.value_info.extend(inferred.value_info)
+    return source, _import(typed, spans, name)
+
+
+def _note_types(graph: onnx.GraphProto, types: dict[str, onnx.TypeProto]) -> None:
+    """Take down what is known of every value; a name that bodies use differently says nothing."""
+    for info in (*graph.value_info, *graph.input, *graph.output):
+        if types.setdefault(info.name, info.type) != info.type:
+            types[info.name] = onnx.TypeProto()
+    for body in inner_graphs(graph):
+        _note_types(body, types)
+
+
+def inner_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """The bodies of the graph's If, Loop and Scan nodes."""
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                yield attribute.g
 
 
 def _check_lengths(model: onnx.ModelProto, spans: dict[str, Span], name: str) -> None:
