@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sardonyx.models.optional import optional
+from sardonyx.models.quiet import quiet
 from sardonyx.models.seeded import heavy_tailed
 
 _OUTLIER_SHARE = 0.001
@@ -157,12 +158,13 @@ def tiny_directory(architecture: str, folder: Path, seed: int = 0) -> Path:
     """
     transformers, torch = optional("transformers"), optional("torch")
     tiny = ARCHITECTURES[architecture]
-    config = getattr(transformers, tiny.config)(**tiny.fields)
-    model = getattr(transformers, tiny.model)(config)
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            parameter.data = torch.from_numpy(_values(name, tuple(parameter.shape), seed))
-    model.save_pretrained(folder)
+    with quiet():
+        config = getattr(transformers, tiny.config)(**tiny.fields)
+        model = getattr(transformers, tiny.model)(config)
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                parameter.data = torch.from_numpy(_values(name, tuple(parameter.shape), seed))
+        model.save_pretrained(folder)
     return folder
 
 

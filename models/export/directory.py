@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +59,7 @@ TASK_NAMES = (*TASKS, *(name + WITH_PAST for name, task in TASKS.items() if task
 
 def find_task(directory: Path) -> str:
     """The task of the architecture that `config.json` names, with past where there is one."""
-    config = _read_config(directory)
+    config = read_config(directory)
     kind, architectures = config.get("model_type"), config.get("architectures") or ["none"]
     auto = optional("transformers.models.auto.modeling_auto")
     for name, task in TASKS.items():
@@ -77,7 +78,6 @@ def load_model(directory: Path, task: str, attention: str | None) -> Any:
     Raises:
         ExportError: it cannot be read, or lacks weights that the task needs.
     """
-    _read_config(directory)
     loader = getattr(optional("transformers"), TASKS[task.removesuffix(WITH_PAST)].loader)
     settings = {"attn_implementation": attention} if attention else {}
     try:
@@ -102,12 +102,13 @@ def load_model(directory: Path, task: str, attention: str | None) -> Any:
 
 
 def first_sentence(error: BaseException) -> str:
-    """The first line of what an error says, without a full stop."""
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[0].rstrip(".")
+    """The first sentence of what an error says, without its full stop."""
+    text = re.split(r"\.?\s*\n|\.\s|\.$", str(error).strip())[0]
+    return text or type(error).__name__
 
 
-def _read_config(directory: Path) -> dict[str, Any]:
+def read_config(directory: Path) -> dict[str, Any]:
+    """What `config.json` holds; raises ExportError where that is not a model's."""
     path = directory / "config.json"
     if not path.is_file():
         raise ExportError(f"'{directory}' is not a Hugging Face model directory: no config.json")

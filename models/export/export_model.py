@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import onnx
 from onnx.external_data_helper import uses_external_data
@@ -17,20 +16,25 @@ from sardonyx.models.export.directory import (
     ExportError,
     find_task,
     first_sentence,
-    load_model,
+    read_config,
 )
 from sardonyx.models.export.settings import ExportSettings
+from sardonyx.models.optional import optional
 from sardonyx.models.quiet import quiet
 
 LARGEST_INLINE = 1_900_000_000
 """Bytes; a protobuf message cannot exceed 2 GiB. Above it, weights go to ``NAME.data``."""
 
-WriteParts = Callable[[Any, str, Path, ExportSettings], dict[str, Path]]
+WriteParts = Callable[[Path, str, Path, ExportSettings], dict[str, Path]]
+"""Directory, task, folder and settings to the files of the model's parts by their names."""
 
-ROUTES: Mapping[str, WriteParts] = {
+ROUTES: dict[str, WriteParts] = {
     "optimum": optimum_route.write_parts,
     "torch": torch_route.write_parts,
 }
+
+_NEEDS = {"optimum": ("optimum",), "torch": ("torch", "transformers")}
+"""Libraries without which a route cannot begin."""
 
 _OWN = {"optimize": "optimum", "merge": "optimum", "dynamo": "torch"}
 """ExportSettings that one route alone has."""
@@ -85,12 +89,14 @@ def _optimum_is_installed() -> bool:
 def _write_parts(
     route: str, directory: Path, folder: Path, settings: ExportSettings
 ) -> dict[str, Path]:
+    read_config(directory)
+    for library in _NEEDS[route]:
+        optional(library)
     task = find_task(directory) if settings.task == "auto" else settings.task
     if task not in TASK_NAMES:
         raise ExportError(f"there is no task '{task}': there is {', '.join(TASK_NAMES)}")
-    model = load_model(directory, task, settings.attention)
     try:
-        return ROUTES[route](model, task, folder, settings)
+        return ROUTES[route](directory, task, folder, settings)
     except (ExportError, ImportError, OSError, MemoryError):
         raise
     except Exception as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from sardonyx.models.export.directory import load_model
 from sardonyx.models.export.settings import ExportSettings
 from sardonyx.models.optional import optional
 
@@ -20,8 +21,11 @@ PARTS = {
 _MERGED = ("encoder", "decoder_merged")
 
 
-def write_parts(model: Any, task: str, folder: Path, settings: ExportSettings) -> dict[str, Path]:
-    """Write the model's parts to `folder`; their files by part name."""
+def write_parts(
+    directory: Path, task: str, folder: Path, settings: ExportSettings
+) -> dict[str, Path]:
+    """Write the parts of the model in `directory` to `folder`; their files by part name."""
+    model = load_model(directory, task, settings.attention)
     optional("optimum.exporters.onnx").onnx_export_from_model(
         model=model,
         output=folder,

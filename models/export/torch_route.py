@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from sardonyx.models.export.directory import ExportError, load_model
 from sardonyx.models.export.parts import Part, Tensors, parts_of
 from sardonyx.models.export.settings import ExportSettings
 from sardonyx.models.optional import optional
@@ -13,8 +14,12 @@ OPSETS = {False: 17, True: 18}
 """Default opset of TorchScript (False) and of dynamo (True)."""
 
 
-def write_parts(model: Any, task: str, folder: Path, settings: ExportSettings) -> dict[str, Path]:
-    """Write the model's parts to `folder`; their files by part name."""
+def write_parts(
+    directory: Path, task: str, folder: Path, settings: ExportSettings
+) -> dict[str, Path]:
+    """Write the parts of the model in `directory` to `folder`; their files by part name."""
+    _check_version()
+    model = load_model(directory, task, settings.attention)
     if settings.dynamo:
         optional("onnxscript")
     opset = settings.opset or OPSETS[settings.dynamo]
@@ -24,6 +29,16 @@ def write_parts(model: Any, task: str, folder: Path, settings: ExportSettings) -
             path = written[part.name] = folder / f"{part.name or 'model'}.onnx"
             _write(model, part, path, opset, settings.dynamo)
     return written
+
+
+def _check_version() -> None:
+    """Older models keep the example's sizes where their axes should vary."""
+    version = optional("transformers").__version__
+    if int(version.split(".")[0]) < 5:
+        raise ExportError(
+            f"the torch route needs transformers 5 or newer, not {version}: take the optimum "
+            "route, or run `pip install 'sardonyx[export]'` in another environment"
+        )
 
 
 def _write(model: Any, part: Part, path: Path, opset: int, dynamo: bool) -> None:

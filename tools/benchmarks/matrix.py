@@ -11,15 +11,14 @@ A cell is the share of the weights that the recipe quantized, the least of a mod
 failed. Weights are here all float constants of rank 2, whatever reads them and wherever they stand,
 so that tables which nothing multiplies or looks up (sinusoids, small biases) count as left alone.
 
-The torch route needs `.[export]`, the optimum route `.[export-optimum]`; with onnxscript the latter
-runs both. Dialects of a route that is not installed are left out.
+The dialects are those of the installed route: the torch route needs `.[export]`, the optimum route
+`.[export-optimum]` in an environment of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +30,8 @@ from sardonyx.compiler import SardonyxError, VerificationError, compile
 from sardonyx.models.export.dialects import DIALECTS, pairs
 from sardonyx.models.export.directory import ExportError
 from sardonyx.models.export.examples import Arrays, Example, torch_examples
-from sardonyx.models.export.export_model import export_model
+from sardonyx.models.export.export_model import choose_route, export_model
+from sardonyx.models.export.settings import ExportSettings
 from sardonyx.models.tiny import ARCHITECTURES, tiny_directory
 
 RECIPE = "gobo"
@@ -41,9 +41,8 @@ COVERAGE = 0.98
 BOUND = 1e-5
 """Relative: float32 sums of two or three layers in another order."""
 
-INSTALLED = [
-    name for name, chosen in DIALECTS.items() if chosen.route == "torch" or find_spec("optimum")
-]
+ROUTE = choose_route(ExportSettings())
+INSTALLED = [name for name, settings in DIALECTS.items() if settings.route == ROUTE]
 
 
 @dataclass(frozen=True)
