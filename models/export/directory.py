@@ -90,7 +90,10 @@ def load_model(directory: Path, task: str, attention: str | None) -> Any:
             **settings,
         )
     except Exception as error:
-        raise ExportError(f"'{directory}' cannot be loaded: {first_sentence(error)}") from error
+        how = f" with {attention} attention" if attention else ""
+        raise ExportError(
+            f"'{directory}' cannot be loaded{how}: {first_sentence(error)}"
+        ) from error
     missing = sorted(name for name in loaded["missing_keys"] if "pooler." not in name)
     if missing:
         raise ExportError(
