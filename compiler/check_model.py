@@ -1,27 +1,26 @@
 """What a model must be to be compiled; each refusal is one sentence that names the culprit."""
 
-from collections.abc import Iterator
+from collections import Counter
 
 import onnx
 
+from sardonyx.compiler.messages import graphs, walk, with_initializers
 from sardonyx.compiler.stand_ins import uses_unknown_ops, with_stand_ins
+from sardonyx.compiler.stored import is_stored
 from sardonyx.runtime_ops.errors import InputError
 
-OPSETS = range(13, 27)
-"""Default-domain operator sets that passes and bodies are written and tested for."""
+OPSETS = range(1, 27)
+"""Default-domain operator sets that are read and written; onnxruntime knows no later one."""
+
+QUANTIZED_OPSETS = range(13, 27)
+"""Those that the bodies of the custom ops are written and tested for."""
 
 IR_VERSIONS = range(3, 14)
 FIRST_IR_WITH_CONSTANTS = 4
 """Before it, every initializer had to be listed as an input."""
 
-_LOST_ATTRIBUTES = {
-    onnx.AttributeProto.SPARSE_TENSOR: "a sparse tensor",
-    onnx.AttributeProto.TYPE_PROTO: "a type",
-    onnx.AttributeProto.TENSORS: "a list of tensors",
-    onnx.AttributeProto.GRAPHS: "a list of graphs",
-    onnx.AttributeProto.SPARSE_TENSORS: "a list of sparse tensors",
-    onnx.AttributeProto.TYPE_PROTOS: "a list of types",
-}
+_LARGE = 1 << 12
+_ELSEWHERE = "keeps data in another file: only dense initializers may"
 
 
 def first_line(error: BaseException) -> str:
@@ -39,22 +38,64 @@ def check_versions(model: onnx.ModelProto, name: str) -> None:
             f"{name} has IR version {model.ir_version}; versions {IR_VERSIONS[0]} to "
             f"{IR_VERSIONS[-1]} are known: export it again with an older onnx"
         )
-    opsets = [o.version for o in model.opset_import if o.domain in ("", "ai.onnx")]
-    if not opsets:
-        raise InputError(f"{name} imports no standard operator set: export it again")
-    if opsets[0] not in OPSETS:
+    domains = Counter("" if o.domain == "ai.onnx" else o.domain for o in model.opset_import)
+    twice = [domain for domain, count in domains.items() if count > 1]
+    if twice:
+        raise InputError(f"{name} imports operator set '{twice[0] or 'ai.onnx'}' twice")
+    opset = default_opset(model)
+    if opset and opset not in OPSETS:
         raise InputError(
-            f"{name} uses opset {opsets[0]}; opsets {OPSETS[0]} to {OPSETS[-1]} are supported: "
+            f"{name} uses opset {opset}; opsets {OPSETS[0]} to {OPSETS[-1]} are known: "
             "convert it with onnx.version_converter or export it again"
         )
 
 
+def default_opset(model: onnx.ModelProto) -> int:
+    """Version of the default operator set; 0 if the model imports none."""
+    versions = (int(o.version) for o in model.opset_import if o.domain in ("", "ai.onnx"))
+    return next(versions, 0)
+
+
+def check_quantizable(opset: int) -> None:
+    """Refuse an opset that the bodies of the custom ops are not written for."""
+    if not opset:
+        raise InputError("the model imports no standard operator set: its weights stay as they are")
+    if opset not in QUANTIZED_OPSETS:
+        raise InputError(
+            f"the model uses opset {opset}; weights can be quantized in {QUANTIZED_OPSETS[0]} to "
+            f"{QUANTIZED_OPSETS[-1]}: convert it with onnx.version_converter or export it again"
+        )
+
+
 def check_valid(model: onnx.ModelProto, name: str) -> None:
-    """Refuse what onnx.checker refuses."""
+    """Refuse what onnx.checker refuses, the data of weights aside."""
     try:
-        onnx.checker.check_model(with_stand_ins(model) if uses_unknown_ops(model) else model)
+        light = shell(model)
+        onnx.checker.check_model(with_stand_ins(light) if uses_unknown_ops(light) else light)
     except (onnx.checker.ValidationError, ValueError) as error:
         raise InputError(f"{name} is not a valid ONNX model: {first_line(error)}") from error
+
+
+def shell(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with inputs in place of initializers that are large or lie in files.
+
+    For the checker and shape inference, which need types and not data.
+    """
+    inputs: dict[str, onnx.ValueInfoProto] = {}
+
+    def change(tensor: onnx.TensorProto) -> onnx.TensorProto | None:
+        if not is_stored(tensor) and len(tensor.raw_data) <= _LARGE:
+            return tensor
+        info = onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+        if inputs.setdefault(tensor.name, info) != info:  # in two branches, not alike
+            inputs[tensor.name].type.tensor_type.ClearField("shape")
+        return None
+
+    light = with_initializers(model, change)
+    light.ir_version = max(light.ir_version, FIRST_IR_WITH_CONSTANTS)
+    declared = {value.name for value in light.graph.input}
+    light.graph.input.extend(info for name, info in inputs.items() if name not in declared)
+    return light
 
 
 def check_representable(model: onnx.ModelProto, name: str) -> None:
@@ -62,30 +103,29 @@ def check_representable(model: onnx.ModelProto, name: str) -> None:
     for function in model.functions:
         if function.overload:
             raise InputError(f"{name}: function '{function.name}' has an overload: not supported")
-    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
-        if value.type.HasField("optional_type"):
-            raise InputError(f"{name}: '{value.name}' has an optional type: not supported")
-    for node in _nodes(model.graph):
-        if node.overload:
-            raise InputError(f"{name}: node '{node.name}' calls an overload: not supported")
-        for attribute in node.attribute:
-            inner = [attribute.t, *attribute.g.initializer]
-            if any(t.data_location == onnx.TensorProto.EXTERNAL for t in inner):
-                raise InputError(
-                    f"{name}: {node.op_type} '{node.name}' keeps a constant of its own in another "
-                    "file: only initializers of the main graph may"
-                )
-            if attribute.type in _LOST_ATTRIBUTES:
-                kind = _LOST_ATTRIBUTES[attribute.type]
-                raise InputError(
-                    f"{name}: attribute '{attribute.name}' of {node.op_type} '{node.name}' "
-                    f"is {kind}: not supported"
-                )
+        if any(isinstance(m, onnx.TensorProto) and is_stored(m) for m in walk(function)):
+            raise InputError(f"{name}: function '{function.name}' {_ELSEWHERE}")
+    for graph in graphs(model.graph):
+        for sparse in graph.sparse_initializer:
+            if is_stored(sparse.values) or is_stored(sparse.indices):
+                raise InputError(f"{name}: sparse initializer '{sparse.values.name}' {_ELSEWHERE}")
+        for node in graph.node:
+            _check_node(node, name)
 
 
-def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.GRAPH:
-                yield from _nodes(attribute.g)
+def _check_node(node: onnx.NodeProto, name: str) -> None:
+    if node.overload:
+        raise InputError(f"{name}: node '{node.name}' calls an overload: not supported")
+    for attribute in node.attribute:
+        where = f"{name}: attribute '{attribute.name}' of {node.op_type} '{node.name}'"
+        if attribute.type == onnx.AttributeProto.GRAPHS:
+            raise InputError(f"{where} is a list of graphs: not supported")
+        sparse = attribute.sparse_tensor
+        if any(map(is_stored, (attribute.t, *attribute.tensors, sparse.values, sparse.indices))):
+            raise InputError(f"{where} {_ELSEWHERE}")
+        if any(_is_binary(text) for text in (attribute.s, *attribute.strings)):
+            raise InputError(f"{where} is not UTF-8 text: not supported")
+
+
+def _is_binary(text: bytes) -> bool:
+    return text.decode("utf-8", "ignore").encode() != text

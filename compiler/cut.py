@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from sardonyx.compiler.emit import op_functions
 from sardonyx.compiler.load import Source
-from sardonyx.compiler.model_file import StoredValues
 from sardonyx.compiler.operands import Operand, operands
 from sardonyx.compiler.region import Record, Region, record_of
+from sardonyx.compiler.stored import StoredValues
 from sardonyx.passes.scopes import all_constants
 from sardonyx.runtime_ops.ops import DOMAIN
 

@@ -1,27 +1,33 @@
 """load: an .onnx file or model becomes a graph to edit, checked, with its weights left on disk."""
 
-import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import onnx
 import onnx_graphsurgeon as gs
-from onnx_graphsurgeon.ir.tensor import LazyValues
+from onnx_graphsurgeon.importers.onnx_importer import OnnxImporter
+from onnx_graphsurgeon.ir.tensor import LazyValues, SparseValues
 from onnx_graphsurgeon.logger import G_LOGGER
 
+from sardonyx.compiler.check_content import check_data, check_text
 from sardonyx.compiler.check_model import (
     FIRST_IR_WITH_CONSTANTS,
     check_representable,
     check_valid,
     check_versions,
+    default_opset,
     first_line,
+    shell,
 )
-from sardonyx.compiler.external_data import data_bytes, external_spans
-from sardonyx.compiler.model_file import Span, StoredValues, read_model
+from sardonyx.compiler.external_data import external_span
+from sardonyx.compiler.inline import inline_functions
+from sardonyx.compiler.messages import graphs, initializers, keep
+from sardonyx.compiler.model_file import read_model
 from sardonyx.compiler.stand_ins import with_stand_ins
-from sardonyx.passes.metadata import DOC, PROPS
+from sardonyx.compiler.stored import Span, StoredSparse, StoredValues, is_stored, point
+from sardonyx.passes.metadata import DOC, PROPS, WRITTEN
+from sardonyx.passes.scopes import scopes
 from sardonyx.runtime_ops.errors import InputError
 
 G_LOGGER.severity = G_LOGGER.ERROR
@@ -31,14 +37,13 @@ G_LOGGER.severity = G_LOGGER.ERROR
 class Source:
     """A model as it came.
 
-    ``path``: its file, if it has one. ``model``: all of it but large weights. ``overridable``:
-    initializers that are also inputs: users may override them, so the graph has them as inputs.
-    ``external``: where its initializers in other files lie. ``shapes``: what shape inference knows.
+    ``path``: its file, if it has one. ``model``: all of it; initializers whose data was left in a
+    file say where. ``external``: the data that lies in other files than the model's own.
+    ``shapes``: what shape inference knows.
     """
 
     path: Path | None
     model: onnx.ModelProto
-    overridable: list[onnx.TensorProto]
     external: tuple[Span, ...] = ()
     shapes: dict[str, onnx.TypeProto] = field(default_factory=dict)
 
@@ -49,8 +54,8 @@ class Source:
 
     @property
     def opset(self) -> int:
-        """Version of the default operator set."""
-        return next(int(o.version) for o in self.model.opset_import if o.domain in ("", "ai.onnx"))
+        """Version of the default operator set; 0 if the model imports none."""
+        return default_opset(self.model)
 
 
 def load(model: Path | onnx.ModelProto) -> tuple[Source, gs.Graph]:
@@ -59,130 +64,129 @@ def load(model: Path | onnx.ModelProto) -> tuple[Source, gs.Graph]:
     Raises InputError, in one sentence, for everything that cannot be compiled safely.
     """
     if isinstance(model, onnx.ModelProto):
-        path, spans = None, dict[str, Span]()
-        proto = onnx.ModelProto()
+        path, proto, inline = None, onnx.ModelProto(), list[Span | None]()
         proto.CopyFrom(model)
     else:
         path = model
-        proto, spans = read_model(model)
+        proto, inline = read_model(model)
     name = f"'{path}'" if path else "the model"
+    check_text(proto, name)
     check_versions(proto, name)
     check_representable(proto, name)
-    _check_lengths(proto, spans, name)
-    external = external_spans(proto, path.parent if path else Path(), name)
-    spans |= external
-    overridable = _take_overridable(proto, spans)
-    source = Source(path, proto, overridable, tuple(external.values()))
-    shell = _shell(proto, spans)
-    check_valid(shell, name)
-    inferred = onnx.shape_inference.infer_shapes(with_stand_ins(shell)).graph
+    external = _place(proto, inline, path.parent if path else Path(), name)
+    check_data(proto, name)
+    _drop_listed_constants(proto)
+    check_valid(proto, name)
+    proto = inline_functions(proto)
+    source = Source(path, proto, tuple(external))
+    inferred = onnx.shape_inference.infer_shapes(with_stand_ins(shell(proto))).graph
     _note_types(inferred, source.shapes)
-    typed = onnx.ModelProto()
-    typed.CopyFrom(proto)
-    typed.graph.ClearField("value_info")
-    typed.graph.value_info.extend(inferred.value_info)
-    return source, _import(typed, spans, name)
+    graph = _import(proto, name)
+    _give_types(graph, source.shapes)
+    return source, graph
 
 
 def _note_types(graph: onnx.GraphProto, types: dict[str, onnx.TypeProto]) -> None:
     """Take down what is known of every value; a name that bodies use differently says nothing."""
-    for info in (*graph.value_info, *graph.input, *graph.output):
-        if types.setdefault(info.name, info.type) != info.type:
-            types[info.name] = onnx.TypeProto()
-    for body in inner_graphs(graph):
-        _note_types(body, types)
+    for inner in graphs(graph):
+        for info in (*inner.value_info, *inner.input, *inner.output):
+            if types.setdefault(info.name, info.type) != info.type:
+                types[info.name] = onnx.TypeProto()
 
 
-def inner_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """The bodies of the graph's If, Loop and Scan nodes."""
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.GRAPH:
-                yield attribute.g
+def _give_types(graph: gs.Graph, types: dict[str, onnx.TypeProto]) -> None:
+    """Let passes see what shape inference found."""
+    for tensor in (t for scope in scopes(graph) for t in scope.tensors().values()):
+        kind = types.get(tensor.name, onnx.TypeProto()).tensor_type
+        if isinstance(tensor, gs.Variable) and kind.elem_type:
+            tensor.dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)
+            if kind.HasField("shape"):
+                tensor.shape = [dim.dim_value or dim.dim_param or None for dim in kind.shape.dim]
 
 
-def _check_lengths(model: onnx.ModelProto, spans: dict[str, Span], name: str) -> None:
-    """Refuse data of another length than shape and type need; onnx.checker never sees it."""
-    for tensor in model.graph.initializer:
-        if tensor.name not in spans and not tensor.HasField("raw_data"):
-            continue
-        span = spans.get(tensor.name)
-        have, needed = span.length if span else len(tensor.raw_data), data_bytes(tensor)
-        if have != needed:
-            raise InputError(
-                f"{name} is not a valid ONNX model: initializer '{tensor.name}' has "
-                f"{have} bytes of data where {needed} are needed"
-            )
+def _place(
+    model: onnx.ModelProto, inline: Iterable[Span | None], folder: Path, name: str
+) -> list[Span]:
+    """Point initializers at the files that hold their data; return those in other files."""
+    external = []
+    for tensor in initializers(model):
+        if is_stored(tensor):
+            external.append(external_span(tensor, folder, name))
+            point(tensor, external[-1])
+    for tensor, span in zip(model.graph.initializer, inline, strict=False):
+        if span is not None and is_stored(tensor):
+            raise InputError(f"{name}: initializer '{tensor.name}' holds data in two places")
+        if span is not None:
+            point(tensor, span)
+    return external
 
 
-def _take_overridable(model: onnx.ModelProto, spans: dict[str, Span]) -> list[onnx.TensorProto]:
-    """Remove from the model, and return, the initializers that a user may override.
-
-    Those are the ones that are inputs too; before IR 4 all had to be, and none may be overridden.
-    """
-    graph = model.graph
-    names = {t.name for t in graph.initializer} & {value.name for value in graph.input}
+def _drop_listed_constants(model: onnx.ModelProto) -> None:
+    """Before IR 4 every initializer had to be an input too, and none could be overridden."""
     if model.ir_version < FIRST_IR_WITH_CONSTANTS:
-        keep(graph.input, lambda value: value.name not in names)
-        return []
-    taken = [t for t in graph.initializer if t.name in names]
-    taken = [copy.deepcopy(StoredValues(t, spans.pop(t.name, None)).whole()) for t in taken]
-    keep(graph.initializer, lambda t: t.name not in names)
-    return taken
+        names = {tensor.name for tensor in model.graph.initializer}
+        keep(model.graph.input, lambda value: value.name not in names)
 
 
-def keep(field: Any, wanted: Callable[[Any], bool]) -> None:
-    """Drop the items of a repeated protobuf field that are not wanted."""
-    kept = [copy.deepcopy(item) for item in field if wanted(item)]
-    if len(kept) < len(field):
-        del field[:]
-        field.extend(kept)
-
-
-def _shell(model: onnx.ModelProto, spans: dict[str, Span]) -> onnx.ModelProto:
-    """The model with inputs in place of the initializers whose data lies in files.
-
-    For the checker and shape inference, which need types and not data.
-    """
-    shell = onnx.ModelProto()
-    shell.CopyFrom(model)
-    shell.ir_version = max(shell.ir_version, FIRST_IR_WITH_CONSTANTS)
-    stored = [t for t in shell.graph.initializer if t.name in spans]
-    inputs = [onnx.helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in stored]
-    keep(shell.graph.initializer, lambda t: t.name not in spans)
-    shell.graph.input.extend(inputs)
-    return shell
-
-
-def _import(model: onnx.ModelProto, spans: dict[str, Span], name: str) -> gs.Graph:
+def _import(model: onnx.ModelProto, name: str) -> gs.Graph:
+    """The model as a graph; initializers that are inputs too are inputs, as users may override
+    them. Functions stay in the model."""
+    bare = model
+    if any(map(overridable, graphs(model.graph))):
+        bare = onnx.ModelProto()
+        bare.CopyFrom(model)
+        for inner in graphs(bare.graph):
+            _drop_overridable(inner)
     try:
-        graph = gs.import_onnx(model)
+        graph = OnnxImporter.import_graph(
+            bare.graph,
+            opset=default_opset(model) or None,
+            import_domains=list(model.opset_import),
+            ir_version=model.ir_version,
+        )
     except Exception as error:
         raise InputError(f"{name} cannot be read as a graph: {first_line(error)}") from error
-    _dress(graph, model.graph, spans)
+    _dress(graph, model.graph)
     return graph
 
 
-def _dress(graph: gs.Graph, proto: onnx.GraphProto, spans: dict[str, Span]) -> None:
+def overridable(graph: onnx.GraphProto) -> set[str]:
+    """Names of the initializers of a graph that are inputs of it too: no constants."""
+    names = {tensor.name for tensor in graph.initializer}
+    names |= {sparse.values.name for sparse in graph.sparse_initializer}
+    return names & {value.name for value in graph.input}
+
+
+def _drop_overridable(graph: onnx.GraphProto) -> None:
+    names = overridable(graph)
+    keep(graph.initializer, lambda tensor: tensor.name not in names)
+    keep(graph.sparse_initializer, lambda sparse: sparse.values.name not in names)
+
+
+def _dress(graph: gs.Graph, proto: onnx.GraphProto) -> None:
     """Give the graph what graphsurgeon left behind: notes on nodes, values that stay on disk."""
     for tensor in graph.tensors().values():
         if isinstance(tensor, gs.Constant):
-            _store(tensor, spans)
+            _store(tensor)
     for node, written in zip(graph.nodes, proto.node, strict=True):
+        node.attrs[WRITTEN] = written
         if written.metadata_props:
             node.attrs[PROPS] = {prop.key: prop.value for prop in written.metadata_props}
         if written.doc_string:
             node.attrs[DOC] = written.doc_string
         for attribute in written.attribute:
+            if attribute.name not in node.attrs:  # a kind that graphsurgeon skips
+                node.attrs[attribute.name] = onnx.helper.get_attribute_value(attribute)
             value = node.attrs[attribute.name]
-            if attribute.type == onnx.AttributeProto.GRAPH:
-                own = {tensor.name for tensor in attribute.g.initializer}
-                _dress(value, attribute.g, {k: v for k, v in spans.items() if k not in own})
+            if isinstance(value, gs.Graph):
+                _dress(value, attribute.g)
             elif isinstance(value, gs.Constant):
-                _store(value, {})
+                _store(value)
 
 
-def _store(constant: gs.Constant, spans: dict[str, Span]) -> None:
+def _store(constant: gs.Constant) -> None:
     values = constant._values
     if type(values) is LazyValues:
-        constant._values = StoredValues(values.tensor, spans.get(constant.name))
+        constant._values = StoredValues(values.tensor)
+    elif type(values) is SparseValues:
+        constant._values = StoredSparse(values.tensor)

@@ -8,7 +8,7 @@ from typing import Literal
 
 import onnx
 
-from sardonyx.compiler.check_model import check_valid
+from sardonyx.compiler.check_model import check_quantizable, check_valid
 from sardonyx.compiler.driver import Driver
 from sardonyx.compiler.emit import emit
 from sardonyx.compiler.load import load
@@ -21,6 +21,7 @@ from sardonyx.compiler.write import write_model
 from sardonyx.passes.base import Pass
 from sardonyx.passes.cleanup.lift_constants import LiftConstants
 from sardonyx.passes.journal import Journal, Progress
+from sardonyx.passes.weights import ALREADY
 from sardonyx.runtime_ops.errors import InputError
 
 Target = Literal["portable"]
@@ -73,6 +74,8 @@ def compile(
     model = model if isinstance(model, onnx.ModelProto) else Path(model)
     passes = _until((*NORMALIZE, *recipe.passes), until)
     source, graph = load(model)
+    if any(a_pass.quantizes for a_pass in passes):
+        check_quantizable(source.opset)
     journal = Journal(progress) if progress else Journal()
     driver = Driver(source, graph, journal, Verification(verify))
     if observe:
@@ -100,8 +103,10 @@ def _until(passes: tuple[Pass, ...], until: str | None) -> tuple[Pass, ...]:
 
 
 def _check_worth(recipe: Recipe, passes: tuple[Pass, ...], driver: Driver) -> None:
-    """Refuse a result in which a quantizing recipe quantized nothing."""
+    """Refuse a result in which a quantizing recipe quantized nothing, and no other did before."""
     if driver.journal.encoded or not any(a_pass.quantizes for a_pass in passes):
+        return
+    if any(skip.reason.startswith(ALREADY) for skip in driver.journal.skipped):
         return
     reasons = [skip.reason for skip in driver.journal.skipped if skip.eligible]
     reasons += [skip.reason for skip in driver.journal.skipped if not skip.eligible]

@@ -8,6 +8,7 @@ import onnx
 
 from sardonyx.compiler.driver import Driver
 from sardonyx.compiler.load import Source
+from sardonyx.compiler.messages import initializers
 from sardonyx.compiler.recipe import Recipe
 from sardonyx.compiler.report import (
     CompileReport,
@@ -17,6 +18,7 @@ from sardonyx.compiler.report import (
     Totals,
     VerificationEntry,
 )
+from sardonyx.compiler.stored import stored_bytes
 from sardonyx.passes.journal import Encoded
 
 
@@ -88,7 +90,7 @@ def _source_bytes(source: Source) -> int:
 
 def _model_bytes(model: onnx.ModelProto) -> int:
     """Bytes once written; weights counted apart, as a message over 2 GiB cannot be measured."""
-    weights = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+    weights = sum(map(stored_bytes, initializers(model)))
     return weights if weights > 1 << 30 else model.ByteSize()
 
 

@@ -4,14 +4,13 @@ import contextlib
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import onnx
 
+from sardonyx.compiler import stored
+from sardonyx.compiler.messages import copy_without, initializers, with_initializers
+from sardonyx.compiler.stored import Span, point, span_of, stored_bytes
 from sardonyx.runtime_ops.errors import InputError
-
-LARGEST_INLINE = 1_900_000_000
-"""Bytes; a protobuf message cannot exceed 2 GiB. Above it, weights go to ``NAME.data``."""
 
 _LARGE = 1 << 10
 
@@ -31,14 +30,18 @@ def check_output(output: Path, source: Path | None) -> None:
 
 
 def write_model(model: onnx.ModelProto, output: Path, sources: Iterable[Path] = ()) -> None:
-    """Write under temporary names beside ``output``, then rename; never over ``sources``."""
-    inline = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+    """Write under temporary names beside ``output``, then rename; never over ``sources``.
+
+    Weights that do not fit into one message go to ``NAME.data``; those that lie in files are copied
+    from there.
+    """
+    large = sum(map(stored_bytes, initializers(model))) > stored.LARGEST_INLINE
     data = output.with_name(output.name + ".data")
-    for path in (output, data) if inline > LARGEST_INLINE else (output,):
+    for path in (output, data) if large else (output,):
         if path.exists() and any(path.samefile(source) for source in sources):
             raise InputError(f"'{path}' is a file of the input: give another output with -o")
     with replacing(output) as temporary, contextlib.ExitStack() as stack:
-        if inline > LARGEST_INLINE:
+        if large:
             model = _spill(model, stack.enter_context(replacing(data)), data.name)
         temporary.write_bytes(model.SerializeToString(deterministic=True))
 
@@ -58,32 +61,18 @@ def replacing(output: Path) -> Iterator[Path]:
 
 def _spill(model: onnx.ModelProto, file: Path, location: str) -> onnx.ModelProto:
     """Write large initializers to a data file; the model with their places in it instead."""
-    spilled: onnx.ModelProto = _copy_without(model, "graph")
-    spilled.graph.CopyFrom(_copy_without(model.graph, "initializer"))
     with file.open("wb") as out:
-        for tensor in model.graph.initializer:
-            if len(tensor.raw_data) < _LARGE:
-                spilled.graph.initializer.append(tensor)
-                continue
-            placed = _copy_without(tensor, "raw_data")
-            offset, length = out.tell(), out.write(tensor.raw_data)
-            placed.data_location = onnx.TensorProto.EXTERNAL
-            for key, value in (("location", location), ("offset", offset), ("length", length)):
-                placed.external_data.add(key=key, value=str(value))
-            spilled.graph.initializer.append(placed)
-    return spilled
 
+        def move(tensor: onnx.TensorProto) -> onnx.TensorProto:
+            if stored_bytes(tensor) < _LARGE:
+                return tensor
+            span, offset = span_of(tensor), out.tell()
+            if span:
+                span.copy_to(out)
+            else:
+                out.write(tensor.raw_data)
+            placed: onnx.TensorProto = copy_without(tensor, "raw_data")
+            point(placed, Span(Path(location), offset, out.tell() - offset))
+            return placed
 
-def _copy_without(message: Any, name: str) -> Any:
-    """A copy of a protobuf message without one of its fields, which is never copied."""
-    copy = type(message)()
-    for field, value in message.ListFields():
-        if field.name == name:
-            continue
-        if hasattr(value, "extend"):
-            getattr(copy, field.name).extend(value)
-        elif hasattr(value, "CopyFrom"):
-            getattr(copy, field.name).CopyFrom(value)
-        else:
-            setattr(copy, field.name, value)
-    return copy
+        return with_initializers(model, move)

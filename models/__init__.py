@@ -11,6 +11,7 @@ from sardonyx.models.export.settings import ExportSettings
 from sardonyx.models.hugging_face import encoder_from_directory
 from sardonyx.models.packages import PACKAGES, Package, PackageMissing
 from sardonyx.models.real_models import (
+    exported_models,
     minilm_l3_onnx,
     minilm_l6,
     minilm_tokenizer,
@@ -39,6 +40,7 @@ __all__ = [
     "embed",
     "encoder_from_directory",
     "export_model",
+    "exported_models",
     "held_out_snippets",
     "mean_pool",
     "minilm_l3_onnx",

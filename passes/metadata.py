@@ -1,14 +1,16 @@
 """Notes on nodes that travel to the file's ``metadata_props``, where Netron shows them.
 
 graphsurgeon has no place for them: they ride in ``node.attrs`` under reserved keys (which survive
-``Node.copy``), put there by load and taken out by emit.
+``Node.copy``), put there by load and taken out by emit. So does the message that a node was read
+from, for the little else that graphsurgeon leaves behind.
 """
 
 import onnx_graphsurgeon as gs
 
 PROPS = "sardonyx.metadata_props"
 DOC = "sardonyx.doc_string"
-RESERVED = (PROPS, DOC)
+WRITTEN = "sardonyx.written"
+RESERVED = (PROPS, DOC, WRITTEN)
 
 
 def annotate(node: gs.Node, **notes: object) -> None:
@@ -20,4 +22,4 @@ def annotate(node: gs.Node, **notes: object) -> None:
 
 def inherit(node: gs.Node, old: gs.Node) -> None:
     """Give ``node`` the notes of the node it replaces."""
-    node.attrs.update({key: old.attrs[key] for key in RESERVED if key in old.attrs})
+    node.attrs.update({key: old.attrs[key] for key in (PROPS, DOC) if key in old.attrs})

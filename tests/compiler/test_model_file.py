@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from sardonyx.compiler.model_file import StoredValues, read_model
+from sardonyx.compiler.model_file import read_model
+from sardonyx.compiler.stored import StoredValues, fill, point
 from sardonyx.runtime_ops.errors import InputError
 
 DTYPES = [np.float32, np.float16, np.int64, np.uint8, np.bool_, np.float64]
@@ -41,13 +42,15 @@ def test_model_and_spans_make_what_onnx_loads(tmp_path_factory, model):
     path = tmp_path_factory.mktemp("m") / "m.onnx"
     path.write_bytes(model.SerializeToString())
     read, spans = read_model(path)
-    large = {t.name for t in model.graph.initializer if len(t.raw_data) >= 4096}
-    assert spans.keys() == large
-    for tensor in read.graph.initializer:
-        if tensor.name in spans:
-            stored = StoredValues(tensor, spans[tensor.name])
+    assert [s is not None for s in spans] == [
+        len(t.raw_data) >= 4096 for t in model.graph.initializer
+    ]
+    for tensor, span in zip(read.graph.initializer, spans, strict=True):
+        if span:
+            point(tensor, span)
+            stored = StoredValues(tensor)
             assert np.array_equal(stored.load(), numpy_helper.to_array(stored.whole()))
-            tensor.raw_data = spans[tensor.name].read()
+            fill(tensor)
     assert read == onnx.load(path) == model
 
 
@@ -56,7 +59,8 @@ def test_sample_reads_single_values(tmp_path, normal):
     onnx.save(helper.make_model(helper.make_graph([], "g", [], [], [weights])), tmp_path / "m")
     read, spans = read_model(tmp_path / "m")
     places = np.array([7199, 0, 91])
-    stored = StoredValues(read.graph.initializer[0], spans["w"])
+    point(read.graph.initializer[0], spans[0])
+    stored = StoredValues(read.graph.initializer[0])
     assert np.array_equal(stored.sample(places), normal(80, 90).reshape(-1)[places])
     assert np.array_equal(StoredValues(weights).sample(places), stored.sample(places))
 

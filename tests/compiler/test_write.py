@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
-from sardonyx.compiler import InputError, compile, write
+from sardonyx.compiler import InputError, compile, stored, write
 from sardonyx.compiler.write import check_output, replacing, write_model
 
 
@@ -25,7 +25,7 @@ def test_large_weights_go_to_a_data_file(compiled, tmp_path, monkeypatch, run_or
     feeds = {v.name: np.ones((1, 3), np.int64) for v in compiled.model.graph.input}
     want = run_ort(compiled.model, feeds)
     whole = onnx.ModelProto.FromString(compiled.model.SerializeToString())
-    monkeypatch.setattr(write, "LARGEST_INLINE", 1000)
+    monkeypatch.setattr(stored, "LARGEST_INLINE", 1000)
     compiled.save(tmp_path / "out.onnx")
     assert listing(tmp_path) == ["out.onnx", "out.onnx.data", "source"]
     onnx.checker.check_model(tmp_path / "out.onnx")
@@ -40,7 +40,7 @@ def test_large_weights_go_to_a_data_file(compiled, tmp_path, monkeypatch, run_or
 
 def test_saving_leaves_the_model_as_it_is(compiled, tmp_path, monkeypatch):
     before = compiled.model.SerializeToString(deterministic=True)
-    monkeypatch.setattr(write, "LARGEST_INLINE", 1000)
+    monkeypatch.setattr(stored, "LARGEST_INLINE", 1000)
     for name in ("one.onnx", "two.onnx"):
         compiled.save(tmp_path / name)
     assert compiled.model.SerializeToString(deterministic=True) == before
@@ -51,7 +51,7 @@ def test_saving_leaves_the_model_as_it_is(compiled, tmp_path, monkeypatch):
 @pytest.mark.parametrize("call", ["write_bytes", "replace"])
 def test_a_full_disk_leaves_nothing(compiled, tmp_path, monkeypatch, spilled, call):
     if spilled:
-        monkeypatch.setattr(write, "LARGEST_INLINE", 1000)
+        monkeypatch.setattr(stored, "LARGEST_INLINE", 1000)
     (tmp_path / "out.onnx").write_text("older")
 
     def full(self, *arguments):
@@ -71,7 +71,7 @@ def test_a_full_disk_while_weights_are_written(compiled, tmp_path, monkeypatch):
         file.write_bytes(b"half")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(write, "LARGEST_INLINE", 1000)
+    monkeypatch.setattr(stored, "LARGEST_INLINE", 1000)
     monkeypatch.setattr(write, "_spill", full)
     with pytest.raises(InputError, match=r"cannot write '.*out.onnx.data': No space left"):
         compiled.save(tmp_path / "out.onnx")
@@ -116,7 +116,7 @@ def test_never_over_the_data_of_the_input(bert, tmp_path, monkeypatch, output):
     path = tmp_path / "m.onnx"
     onnx.save(copy, path, save_as_external_data=True, location=data, size_threshold=0)
     before = (tmp_path / data).read_bytes()
-    monkeypatch.setattr(write, "LARGEST_INLINE", 1000)
+    monkeypatch.setattr(stored, "LARGEST_INLINE", 1000)
     with pytest.raises(InputError, match=f"{data}' is a file of the input"):
         compile(path, "gobo", verify="off").save(tmp_path / output)
     assert (tmp_path / data).read_bytes() == before

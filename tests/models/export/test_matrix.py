@@ -23,7 +23,7 @@ SHARE = 0.98
 
 MARKS = {
     "dynamo-attention": {"Attention"},
-    "optimum-o2": {"SkipLayerNormalization", "SkipSimplifiedLayerNormalization"},
+    "optimum-o2": {"SkipLayerNormalization", "SimplifiedLayerNormalization"},
     "optimum-merged": {"If"},
 }
 """Ops of which a dialect has at least one in one of its files, else it is another dialect."""

@@ -1,0 +1,77 @@
+"""Names and data of a model, which onnx.checker does not look at closely."""
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+
+import onnx
+import onnx.numpy_helper
+
+from sardonyx.compiler.external_data import data_bytes
+from sardonyx.compiler.messages import graphs, walk
+from sardonyx.compiler.stored import span_of
+from sardonyx.runtime_ops.errors import InputError
+
+_LISTS = ("float_data", "int32_data", "string_data", "int64_data", "double_data", "uint64_data")
+
+
+def check_text(model: onnx.ModelProto, name: str) -> None:
+    """Refuse names and other text that are not UTF-8."""
+    for message in walk(model):
+        for field, value in message.ListFields():
+            if field.type != field.TYPE_STRING:
+                continue
+            for text in value if hasattr(value, "extend") else (value,):
+                if isinstance(text, bytes):  # what protobuf then gives
+                    raise InputError(
+                        f"{name} is not a valid ONNX model: {field.full_name} holds {text!r}, "
+                        "which is not UTF-8"
+                    )
+
+
+def check_data(model: onnx.ModelProto, name: str) -> None:
+    """Refuse initializers of one name, and data of another length than shape and type need."""
+    main = set(_names(model.graph))
+    for graph in graphs(model.graph):
+        names = Counter(_names(graph))
+        if graph is not model.graph:
+            names.update(main & set(names))
+        for culprit, count in names.items():
+            if count > 1:
+                raise InputError(f"{name} is not valid: several initializers are named '{culprit}'")
+    for message in walk(model):
+        if isinstance(message, onnx.TensorProto):
+            fault = _fault(message)
+            if fault:
+                raise InputError(
+                    f"{name} is not a valid ONNX model: initializer '{message.name}' {fault}"
+                )
+
+
+def _names(graph: onnx.GraphProto) -> Iterator[str]:
+    yield from (tensor.name for tensor in graph.initializer)
+    yield from (sparse.values.name for sparse in graph.sparse_initializer)
+
+
+def _fault(tensor: onnx.TensorProto) -> str:
+    """What is wrong with a tensor's data, if anything."""
+    span, needed = span_of(tensor), data_bytes(tensor)
+    lists = [field for field in _LISTS if len(getattr(tensor, field))]
+    if (span is not None) + bool(tensor.raw_data) + len(lists) > 1:
+        return "holds data in more than one place"
+    if span is not None or tensor.HasField("raw_data"):
+        have = span.length if span else len(tensor.raw_data)
+        return f"has {have} bytes of data where {needed} are needed" if have != needed else ""
+    if tensor.data_type == onnx.TensorProto.STRING:
+        fits = len(tensor.string_data) == math.prod(tensor.dims)
+    else:
+        fits = _is_array(tensor)
+    return "" if fits else f"has data that does not fit its shape {list(tensor.dims)}"
+
+
+def _is_array(tensor: onnx.TensorProto) -> bool:
+    try:
+        onnx.numpy_helper.to_array(tensor)
+    except (ValueError, OverflowError):
+        return False
+    return True
