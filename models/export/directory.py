@@ -31,7 +31,6 @@ class Task:
 TASKS: Mapping[str, Task] = MappingProxyType(
     {
         "feature-extraction": Task("AutoModel", "MODEL_MAPPING_NAMES"),
-        "fill-mask": Task("AutoModelForMaskedLM", "MODEL_FOR_MASKED_LM_MAPPING_NAMES"),
         "text-classification": Task(
             "AutoModelForSequenceClassification", "MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES"
         ),
@@ -50,9 +49,12 @@ TASKS: Mapping[str, Task] = MappingProxyType(
         "text-generation": Task(
             "AutoModelForCausalLM", "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES", past=True
         ),
+        "fill-mask": Task("AutoModelForMaskedLM", "MODEL_FOR_MASKED_LM_MAPPING_NAMES"),
     }
 )
-"""The tasks; one with ``past`` also goes by its name with `-with-past`, and does so by default."""
+"""The tasks; one with ``past`` also goes by its name with `-with-past`, and does so by default.
+
+A class made for several tasks, as BART's is for filling masks too, is taken for the first."""
 
 TASK_NAMES = (*TASKS, *(name + WITH_PAST for name, task in TASKS.items() if task.past))
 

@@ -87,9 +87,9 @@ def _plain(model: Any, kind: str) -> Part:
     """A sentence in; its features or scores out."""
     inputs = {"input_ids": _ids(SEQUENCE), "attention_mask": _ids(SEQUENCE)}
     if kind == "text-generation":
-        inputs |= _positions(model)
+        inputs |= _where_taken(model, "position_ids")
     elif getattr(model.config, "type_vocab_size", 0) > 1:
-        inputs["token_type_ids"] = _ids(SEQUENCE)
+        inputs |= _where_taken(model, "token_type_ids")
 
     def run(values: Tensors) -> Tensors:
         return _named(model(**values))
@@ -100,9 +100,12 @@ def _plain(model: Any, kind: str) -> Part:
 
 
 def _causal_with_past(model: Any) -> Part:
-    """Tokens, and the keys and values of those before them, if any, in; scores, and both, out."""
+    """Tokens, and the keys and values of those before them, if any, in; scores, and both, out.
+
+    Positions are an input: a batch of prompts is padded on the left.
+    """
     inputs = {"input_ids": _ids(SEQUENCE), "attention_mask": _ids(PAST + SEQUENCE)}
-    inputs |= _positions(model)
+    inputs |= _where_taken(model, "position_ids")
     before = model(input_ids=_ids(PAST)).past_key_values
 
     def run(values: Tensors) -> Tensors:
@@ -183,10 +186,8 @@ def _mask(model: Any) -> Tensors:
     return {} if _hears(model) else {"encoder_attention_mask": _ids(SOURCE)}
 
 
-def _positions(model: Any) -> Tensors:
-    """Positions, where the model takes them: a batch of prompts is padded on the left."""
-    takes = "position_ids" in inspect.signature(model.forward).parameters
-    return {"position_ids": _ids(SEQUENCE)} if takes else {}
+def _where_taken(model: Any, name: str) -> Tensors:
+    return {name: _ids(SEQUENCE)} if name in inspect.signature(model.forward).parameters else {}
 
 
 def _ids(length: int) -> Any:
