@@ -1,4 +1,4 @@
-"""Models to compile: encoder graphs written without PyTorch, and real ones by package name.
+"""Models to compile: exported, written without PyTorch, and real ones by package name.
 
 Stands alone: imports nothing else of the project, and at import time only numpy and onnx.
 """

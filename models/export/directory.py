@@ -62,14 +62,15 @@ TASK_NAMES = (*TASKS, *(name + WITH_PAST for name, task in TASKS.items() if task
 def find_task(directory: Path) -> str:
     """The task of the architecture that `config.json` names, with past where there is one."""
     config = read_config(directory)
-    kind, architectures = config.get("model_type"), config.get("architectures") or ["none"]
+    kind, names = config["model_type"], config.get("architectures")
+    architecture = names[0] if isinstance(names, list) and names else "none"
     auto = optional("transformers.models.auto.modeling_auto")
     for name, task in TASKS.items():
         classes = getattr(auto, task.classes).get(kind, ())
-        if architectures[0] in (classes if isinstance(classes, tuple) else (classes,)):
+        if architecture in (classes if isinstance(classes, tuple) else (classes,)):
             return name + WITH_PAST if task.past else name
     raise ExportError(
-        f"'{directory}' has the architecture {architectures[0]} of model type {kind}, of which no "
+        f"'{directory}' has the architecture {architecture} of model type {kind}, of which no "
         f"task is known: give --task, one of {', '.join(TASK_NAMES)}"
     )
 
@@ -96,7 +97,9 @@ def load_model(directory: Path, task: str, attention: str | None) -> Any:
         raise ExportError(
             f"'{directory}' cannot be loaded{how}: {first_sentence(error)}"
         ) from error
-    missing = sorted(name for name in loaded["missing_keys"] if "pooler." not in name)
+    missing = sorted(loaded["missing_keys"])
+    if task == "feature-extraction":  # of which a pooler is no part
+        missing = [name for name in missing if not name.startswith("pooler.")]
     if missing:
         raise ExportError(
             f"'{directory}' lacks {len(missing)} weights that task {task} needs, the first "
@@ -121,6 +124,6 @@ def read_config(directory: Path) -> dict[str, Any]:
         config = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ExportError(f"'{path}' is not JSON: {first_sentence(error)}") from error
-    if not isinstance(config, dict) or "model_type" not in config:
+    if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
         raise ExportError(f"'{path}' does not name a model_type: is this a transformers model?")
     return config

@@ -8,7 +8,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import onnx
-from onnx.external_data_helper import uses_external_data
 
 from sardonyx.models.export import optimum_route, torch_route
 from sardonyx.models.export.directory import (
@@ -106,15 +105,11 @@ def _write_parts(
 
 
 def _pack(raw: Path, packed: Path, opset: int | None) -> None:
-    """Move a file to its final name, with the weights that lie beside it inside if they fit."""
-    model = onnx.load(raw, load_external_data=False)
+    """Write a part under its final name, with the weights that lay beside it inside if they fit."""
+    model = onnx.load(raw)
     written = next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx"))
     if opset not in (None, written):
         raise ExportError(f"the exporter wrote opset {written} where {opset} was asked for")
-    if not any(uses_external_data(tensor) for tensor in model.graph.initializer):
-        raw.replace(packed)
-        return
-    onnx.load_external_data_for_model(model, str(raw.parent))
     large = sum(len(tensor.raw_data) for tensor in model.graph.initializer) > LARGEST_INLINE
     onnx.save(model, packed, save_as_external_data=large, location=f"{packed.name}.data")
 

@@ -59,7 +59,7 @@ def test_config_is_not_json(refused, directory):
     assert text.startswith("'model/config.json' is not JSON: Expecting property name")
 
 
-@pytest.mark.parametrize("text", ["[]", "{}"])
+@pytest.mark.parametrize("text", ["[]", "{}", '{"model_type": []}'])
 def test_config_of_something_else(text, refused, directory):
     expected = "'model/config.json' does not name a model_type: is this a transformers model?"
     assert refused("export", directory(text), *EXPORT) == expected
@@ -111,6 +111,14 @@ def test_without_past(tiny, cli, folder):
     assert (ran.code, ran.err) == (0, "")
     outputs = [value.name for value in ort.InferenceSession("out.onnx").get_outputs()]
     assert outputs == ["logits"]
+
+
+@pytest.mark.heavy
+def test_features_need_no_pooler(tiny, cli, folder):
+    ran = cli("export", tiny("albert"), *EXPORT, "--task", "feature-extraction")
+    assert (ran.code, ran.err) == (0, "")
+    outputs = [value.name for value in ort.InferenceSession("out.onnx").get_outputs()]
+    assert outputs == ["last_hidden_state"]
 
 
 @pytest.mark.heavy

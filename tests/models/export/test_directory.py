@@ -37,7 +37,7 @@ def test_first_task_of_a_class(kind, architecture, task, task_of):
     assert task_of(model_type=kind, architectures=[architecture]) == task
 
 
-@pytest.mark.parametrize("architectures", [["BertForPreTraining"], [], None])
+@pytest.mark.parametrize("architectures", [["BertForPreTraining"], [], None, 5])
 def test_no_task(architectures, task_of):
     with pytest.raises(ExportError, match="of which no task is known: give --task, one of"):
         task_of(model_type="bert", architectures=architectures)
