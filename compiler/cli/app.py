@@ -9,6 +9,7 @@ from sardonyx.compiler.cli import (
     compile_command,
     diff_command,
     explain_command,
+    export_command,
     recipes_command,
     run_command,
     view_command,
@@ -35,6 +36,7 @@ def _options(
 
 
 app.command("compile")(compile_command.compile_model)
+app.command("export")(export_command.export)
 app.command("run")(run_command.run_model)
 app.command("explain")(explain_command.explain_model)
 app.command("diff")(diff_command.diff_models)
