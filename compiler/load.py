@@ -10,7 +10,7 @@ from onnx_graphsurgeon.importers.onnx_importer import OnnxImporter
 from onnx_graphsurgeon.ir.tensor import LazyValues, SparseValues
 from onnx_graphsurgeon.logger import G_LOGGER
 
-from sardonyx.compiler.check_content import check_data, check_text
+from sardonyx.compiler.check_content import check_data, check_names, check_text
 from sardonyx.compiler.check_model import (
     FIRST_IR_WITH_CONSTANTS,
     check_representable,
@@ -18,7 +18,7 @@ from sardonyx.compiler.check_model import (
     check_versions,
     default_opset,
     first_line,
-    shell,
+    infer_types,
 )
 from sardonyx.compiler.external_data import external_span
 from sardonyx.compiler.messages import graphs, initializers, keep
@@ -70,15 +70,15 @@ def load(model: Path | onnx.ModelProto) -> tuple[Source, gs.Graph]:
     check_text(proto, name)
     check_versions(proto, name)
     check_representable(proto, name)
+    check_names(proto, name)
     external = _place(proto, inline, path.parent if path else Path(), name)
     check_data(proto, name)
     _drop_listed_constants(proto)
     check_valid(proto, name)
-    source = Source(path, proto, tuple(external))
-    inferred = onnx.shape_inference.infer_shapes(shell(proto)).graph
-    for info in (*inferred.value_info, *inferred.input, *inferred.output):
-        source.shapes[info.name] = info.type
-    return source, _import(proto, name)
+    inferred = infer_types(proto, name).graph
+    known = (*inferred.value_info, *inferred.input, *inferred.output)
+    shapes = {info.name: info.type for info in known}
+    return Source(path, proto, tuple(external), shapes), _import(proto, name)
 
 
 def _place(

@@ -1,13 +1,15 @@
 """Data that stays in files until a pass asks for it, and constants that know where theirs lies."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx_graphsurgeon.ir.tensor import LazyValues, SparseValues
+
+from sardonyx.runtime_ops.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -20,26 +22,21 @@ class Span:
 
     def read(self) -> bytes:
         """The bytes."""
-        with self.path.open("rb") as file:
-            file.seek(self.offset)
-            return file.read(self.length)
+        return b"".join(self.blocks(self.length or 1))
 
-    def copy_to(self, out: BinaryIO) -> None:
-        """Append the bytes to a file, never holding more than a few."""
+    def blocks(self, size: int = 1 << 20) -> Iterator[bytes]:
+        """The bytes, some at a time."""
         with self.path.open("rb") as file:
             file.seek(self.offset)
-            left = self.length
-            while left:
-                block = file.read(min(left, _BLOCK))
+            for start in range(0, self.length, size):
+                block = file.read(min(size, self.length - start))
                 if not block:
-                    raise EOFError
-                left -= out.write(block)
+                    raise InputError(f"'{self.path}' became shorter while it was in use")
+                yield block
 
 
 LARGEST_INLINE = 1_900_000_000
 """Bytes of weights; a protobuf message cannot exceed 2 GiB. Above it, weights lie in files."""
-
-_BLOCK = 1 << 20
 
 
 def is_stored(tensor: onnx.TensorProto) -> bool:
