@@ -6,6 +6,7 @@ import onnx
 import onnxruntime as ort
 
 from sardonyx.compiler.messages import graphs, walk, with_initializers
+from sardonyx.compiler.stand_ins import uses_unknown_ops, with_stand_ins
 from sardonyx.compiler.stored import is_stored
 from sardonyx.runtime_ops.errors import InputError
 
@@ -73,7 +74,8 @@ def check_quantizable(opset: int) -> None:
 def check_valid(model: onnx.ModelProto, name: str) -> None:
     """Refuse what onnx.checker refuses, the data of weights aside."""
     try:
-        onnx.checker.check_model(shell(model))
+        light = shell(model)
+        onnx.checker.check_model(with_stand_ins(light) if uses_unknown_ops(light) else light)
     except (onnx.checker.ValidationError, ValueError) as error:
         raise InputError(f"{name} is not a valid ONNX model: {first_line(error)}") from error
 
@@ -85,14 +87,15 @@ def infer_types(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     seen to be wrong.
     """
     light = shell(model)
+    known = with_stand_ins(light)
     for strictly in (True, False):
         try:
-            return onnx.shape_inference.infer_shapes(light, strictly, strictly, strictly)
+            return onnx.shape_inference.infer_shapes(known, strictly, strictly, strictly)
         except (onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
             if not _loads(light):
                 reason = first_line(error).removeprefix(_PREFIX)
                 raise InputError(f"{name} is not a valid ONNX model: {reason}") from error
-    return light
+    return known
 
 
 def _loads(model: onnx.ModelProto) -> bool:

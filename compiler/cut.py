@@ -10,12 +10,17 @@ from numpy.typing import NDArray
 
 from sardonyx.compiler.emit import op_functions
 from sardonyx.compiler.load import Source
+from sardonyx.compiler.operands import Operand, operands
 from sardonyx.compiler.region import Record, Region, record_of
 from sardonyx.compiler.stored import StoredValues
+from sardonyx.passes.scopes import all_constants
 from sardonyx.runtime_ops.ops import DOMAIN
 
-_SIZES = (2, 3, 5, 7, 11, 13)
-"""Sizes that symbolic dimensions get, in the order they are met."""
+Sizes = tuple[int, ...]
+"""Sizes that symbolic dimensions get, in the order they are met, over and over."""
+
+SIZES: tuple[Sizes, ...] = ((2, 3, 5, 7, 11, 13), (4,))
+"""All different, to tell axes apart; all equal, where dimensions of different names must agree."""
 
 Feeds = dict[str, NDArray[np.generic]]
 StandIn = Callable[[gs.Constant], gs.Constant]
@@ -39,10 +44,11 @@ def cut(regions: list[Region], graph: gs.Graph, source: Source, stand_in: StandI
     outputs = [name for region in regions for name in region.outputs]
     before = [record for region in regions for record in region.before]
     after = [record for region in regions for record in region.after]
-    constants = {t.name: t for t in graph.tensors().values() if isinstance(t, gs.Constant)}
+    constants = {t.name: t for t in reversed(all_constants(graph))}
+    known = operands([*before, *after])
     return Pair(
-        _Cut(before, source, stand_in).model(outputs, constants),
-        _Cut(after, source, lambda constant: constant).model(outputs, constants),
+        _Cut(before, source, stand_in, known).model(outputs, constants),
+        _Cut(after, source, lambda constant: constant, known).model(outputs, constants),
         outputs,
     )
 
@@ -57,11 +63,12 @@ class _Cut:
     records: list[Record]
     source: Source
     stand_in: StandIn
+    operands: dict[str, Operand]
     tensors: dict[str, gs.Tensor] = field(default_factory=dict)
     nodes: list[gs.Node] = field(default_factory=list)
 
     def model(self, outputs: list[str], constants: Mapping[str, gs.Constant]) -> onnx.ModelProto:
-        made = {t.name for r in self.records for t in r.outputs}
+        made = {t.name for r in self.records for t in r.outputs if t.name}
         for name in made:
             self.tensors[name] = gs.Variable(name)
         for record in self.records:
@@ -122,9 +129,11 @@ class _Cut:
         return model
 
     def _typed(self, tensor: gs.Variable) -> onnx.ValueInfoProto:
-        known = self.source.shapes.get(tensor.name)
-        if known is None or not known.tensor_type.elem_type:
-            raise Unknown(tensor.name)
+        known = self.source.shapes.get(tensor.name, onnx.TypeProto())
+        if not known.tensor_type.elem_type or not known.tensor_type.HasField("shape"):
+            if tensor.name not in self.operands:
+                raise Unknown(tensor.name)
+            known = self.operands[tensor.name].type
         return onnx.ValueInfoProto(name=tensor.name, type=known)
 
 
@@ -136,31 +145,34 @@ def _reads_constants(node: gs.Node) -> bool:
     )
 
 
-def random_feeds(pair: Pair, records: Iterable[Record]) -> Feeds:
+def random_feeds(pair: Pair, records: Iterable[Record], sizes: Sizes) -> Feeds:
     """Values for all inputs of both models; the same at every call."""
-    return feeds_for([*pair.before.graph.input, *pair.after.graph.input], records)
+    return feeds_for([*pair.before.graph.input, *pair.after.graph.input], records, sizes)
 
 
-def feeds_for(inputs: Iterable[onnx.ValueInfoProto], records: Iterable[Record]) -> Feeds:
+def feeds_for(
+    inputs: Iterable[onnx.ValueInfoProto], records: Iterable[Record], sizes: Sizes = SIZES[0]
+) -> Feeds:
     """Made-up values for ``inputs``, of which several may have one name.
 
     Floats are standard normal, truth values coin tosses, integers valid rows of the tables that
     ``records`` look up with them, or else 0 and 1.
     """
     generator = np.random.default_rng(0)
-    sizes: dict[str, int] = {}
-    records = list(records)
-    limits, widths = _lookup_limits(records), _operand_widths(records)
+    taken: dict[str, int] = {}
+    known = operands(records)
     feeds: Feeds = {}
     for name, info in {info.name: info for info in inputs}.items():
         kind = info.type.tensor_type
         if not kind.HasField("shape"):
             raise Unknown(name)
-        shape = [_size(dim, sizes) for dim in kind.shape.dim]
-        shape[-1:] = [widths.get(name, size) for size in shape[-1:]]
+        shape = [_size(dim, sizes, taken) for dim in kind.shape.dim]
+        meets = known.get(name)
+        if meets and meets.width:
+            shape[-1:] = [meets.width]
         dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)
         if np.issubdtype(dtype, np.integer):
-            feeds[name] = generator.integers(0, limits.get(name, 2), shape).astype(dtype)
+            feeds[name] = generator.integers(0, (meets and meets.limit) or 2, shape).astype(dtype)
         elif dtype == np.bool_:
             feeds[name] = generator.random(shape) < 0.5
         else:
@@ -168,25 +180,10 @@ def feeds_for(inputs: Iterable[onnx.ValueInfoProto], records: Iterable[Record]) 
     return feeds
 
 
-def _size(dim: onnx.TensorShapeProto.Dimension, sizes: dict[str, int]) -> int:
+def _size(dim: onnx.TensorShapeProto.Dimension, sizes: Sizes, taken: dict[str, int]) -> int:
     if dim.HasField("dim_value"):
         return dim.dim_value
-    return sizes.setdefault(dim.dim_param, _SIZES[len(sizes) % len(_SIZES)])
-
-
-def _lookup_limits(records: Iterable[Record]) -> dict[str, int]:
-    """For names of row numbers, how many rows the table they select from has."""
-    limits = {}
-    for record in records:
-        if record.op == "Gather" and isinstance(record.inputs[0], gs.Constant):
-            limits[record.inputs[1].name] = record.inputs[0].shape[record.attrs.get("axis", 0)]
-    return limits
-
-
-def _operand_widths(records: Iterable[Record]) -> dict[str, int]:
-    """For names of what a constant matrix multiplies, the size of its last axis."""
-    widths = {}
-    for record in records:
-        if record.op == "MatMul" and isinstance(record.inputs[1], gs.Constant):
-            widths[record.inputs[0].name] = record.inputs[1].shape[0]
-    return widths
+    terms = [term.strip() for term in dim.dim_param.split("+")]  # exporters write "past + 1"
+    for name in (term for term in terms if not term.isdigit()):
+        taken.setdefault(name, sizes[len(taken) % len(sizes)])
+    return sum(int(term) if term.isdigit() else taken[term] for term in terms)

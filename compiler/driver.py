@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 import onnx_graphsurgeon as gs
 
 from sardonyx.compiler.load import Source
-from sardonyx.compiler.region import record_all
+from sardonyx.compiler.region import record_scopes
 from sardonyx.compiler.verify import Verification, check_encoded, check_regions
 from sardonyx.passes.base import Pass
 from sardonyx.passes.facts import Fact
 from sardonyx.passes.journal import Journal
+from sardonyx.passes.scopes import all_nodes
 from sardonyx.runtime_ops.errors import InputError, VerificationError
 
 
@@ -38,18 +39,22 @@ class Driver:
     def run(self, a_pass: Pass) -> None:
         """Check what the pass requires, run it, check what it establishes and what it changed."""
         self._check_facts(a_pass, a_pass.requires, "requires")
-        before = record_all(self.graph) if self.verification.level != "off" else []
+        before = record_scopes(self.graph) if self.verification.level != "off" else []
+        nodes_before = self._count_nodes()
         encoded = len(self.journal.encoded)
         start = time.perf_counter()
         rewrites = self._rewrite(a_pass)
         seconds = time.perf_counter() - start
-        nodes = len(self.graph.nodes)
-        self.runs.append(PassRun(a_pass.name, rewrites, len(before) or nodes, nodes, seconds))
+        run = PassRun(a_pass.name, rewrites, nodes_before, self._count_nodes(), seconds)
+        self.runs.append(run)
         self._check_facts(a_pass, a_pass.establishes, "promises")
         if self.verification.level != "off":
             entries = self.journal.encoded[encoded:]
             check_encoded(a_pass, entries, self.verification)
             check_regions(a_pass, before, self.graph, self.source, entries, self.verification)
+
+    def _count_nodes(self) -> int:
+        return sum(1 for _ in all_nodes(self.graph))
 
     def _rewrite(self, a_pass: Pass) -> int:
         try:

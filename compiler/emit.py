@@ -1,7 +1,5 @@
 """emit: the graph becomes a model again, with all that the source held and the ops' bodies."""
 
-from collections.abc import Iterator
-
 import onnx
 import onnx_graphsurgeon as gs
 
@@ -10,6 +8,7 @@ from sardonyx.compiler.export import export
 from sardonyx.compiler.load import Source
 from sardonyx.compiler.messages import copy_without, initializers
 from sardonyx.compiler.stored import LARGEST_INLINE, fill, stored_bytes
+from sardonyx.passes.scopes import all_nodes
 from sardonyx.runtime_ops.ops import DOMAIN, OPS, VERSION
 from sardonyx.runtime_ops.packing import LANES, ROWS
 
@@ -56,10 +55,3 @@ def op_functions(graph: gs.Graph, opset: int) -> list[onnx.FunctionProto]:
     if padded:
         check_quantizable(opset)
     return [OPS[name].function(opset, padded[name]) for name in sorted(padded)]
-
-
-def all_nodes(graph: gs.Graph) -> Iterator[gs.Node]:
-    """The nodes of a graph and of all graphs inside it."""
-    yield from graph.nodes
-    for subgraph in graph.subgraphs(recursive=True):
-        yield from subgraph.nodes

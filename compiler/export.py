@@ -3,18 +3,20 @@
 graphsurgeon's own exporter loses what it has no place for and knows fewer types.
 """
 
+from collections import Counter
 from collections.abc import Set
 
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
-from onnx_graphsurgeon.exporters.onnx_exporter import dtype_to_onnx
 from onnx_graphsurgeon.ir.tensor import LazyValues, SparseValues
 
 from sardonyx.compiler.load import overridable
 from sardonyx.compiler.messages import copy_without, graphs
 from sardonyx.compiler.stored import StoredSparse, StoredValues
 from sardonyx.passes.metadata import DOC, PROPS, RESERVED, WRITTEN
+from sardonyx.passes.scopes import scopes
+from sardonyx.runtime_ops.ops import DOMAIN
 
 _REWRITTEN = ("node", "initializer", "sparse_initializer", "value_info", "quantization_annotation")
 
@@ -32,7 +34,7 @@ def export(
     """
     proto: onnx.GraphProto = copy_without(written, *_REWRITTEN)
     direct = {t.name: t for t in graph.tensors().values()}
-    inside = _defined(written) | direct.keys()
+    inside = _defined(written) | direct.keys() | _shared(graph)
     proto.node.extend(_node(node, outside | inside) for node in graph.nodes)
     nested = {t.name: t for g in graph.subgraphs(recursive=True) for t in g.tensors().values()}
     constants = {
@@ -50,6 +52,14 @@ def _defined(graph: onnx.GraphProto) -> Names:
     names = {tensor.name for tensor in graph.initializer}
     names |= {sparse.values.name for sparse in graph.sparse_initializer}
     return names | {name for node in graph.node for name in node.output}
+
+
+def _shared(graph: gs.Graph) -> Names:
+    """Names of the constants that several graphs inside this one read: written once, here."""
+    bodies = list(scopes(graph))[1:]
+    read = Counter(id(t) for body in bodies for t in body.tensors().values())
+    several = [t for body in bodies for t in body.tensors().values() if read[id(t)] > 1]
+    return {t.name for t in several if isinstance(t, gs.Constant)}
 
 
 def _node(node: gs.Node, outside: Names) -> onnx.NodeProto:
@@ -128,19 +138,19 @@ def _write_constants(
 def _write_infos(
     proto: onnx.GraphProto, written: onnx.GraphProto, tensors: list[gs.Tensor]
 ) -> None:
-    """What was said of values that are still there, and the types of new ones."""
+    """What was said of values that are still there, and the types of new ones and of what custom
+    ops make, which no shape inference knows."""
     gone = _mentioned(written) - _mentioned(proto)
     proto.value_info.extend(v for v in written.value_info if v.name not in gone)
     annotations = written.quantization_annotation
     proto.quantization_annotation.extend(a for a in annotations if a.tensor_name not in gone)
     known = {v.name for v in (*written.value_info, *written.input, *written.output)}
+    old = _mentioned(written)
     for tensor in tensors:
-        if (
-            isinstance(tensor, gs.Variable)
-            and tensor.dtype is not None
-            and tensor.name not in known
-        ):
-            kind = dtype_to_onnx(tensor.dtype)
+        if tensor.name in known or not isinstance(tensor, gs.Variable) or tensor.dtype is None:
+            continue
+        if tensor.name not in old or any(node.domain == DOMAIN for node in tensor.inputs):
+            kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(tensor.dtype))
             info = onnx.helper.make_tensor_value_info(tensor.name, kind, tensor.shape)
             proto.value_info.append(info)
 

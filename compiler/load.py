@@ -25,6 +25,7 @@ from sardonyx.compiler.messages import graphs, initializers, keep
 from sardonyx.compiler.model_file import read_model
 from sardonyx.compiler.stored import Span, StoredSparse, StoredValues, is_stored, point
 from sardonyx.passes.metadata import DOC, PROPS, WRITTEN
+from sardonyx.passes.scopes import scopes
 from sardonyx.runtime_ops.errors import InputError
 
 G_LOGGER.severity = G_LOGGER.ERROR
@@ -75,10 +76,29 @@ def load(model: Path | onnx.ModelProto) -> tuple[Source, gs.Graph]:
     check_data(proto, name)
     _drop_listed_constants(proto)
     check_valid(proto, name)
-    inferred = infer_types(proto, name).graph
-    known = (*inferred.value_info, *inferred.input, *inferred.output)
-    shapes = {info.name: info.type for info in known}
-    return Source(path, proto, tuple(external), shapes), _import(proto, name)
+    source = Source(path, proto, tuple(external))
+    _note_types(infer_types(proto, name).graph, source.shapes)
+    graph = _import(proto, name)
+    _give_types(graph, source.shapes)
+    return source, graph
+
+
+def _note_types(graph: onnx.GraphProto, types: dict[str, onnx.TypeProto]) -> None:
+    """Take down what is known of every value; a name that bodies use differently says nothing."""
+    for inner in graphs(graph):
+        for info in (*inner.value_info, *inner.input, *inner.output):
+            if types.setdefault(info.name, info.type) != info.type:
+                types[info.name] = onnx.TypeProto()
+
+
+def _give_types(graph: gs.Graph, types: dict[str, onnx.TypeProto]) -> None:
+    """Let passes see what shape inference found."""
+    for tensor in (t for scope in scopes(graph) for t in scope.tensors().values()):
+        kind = types.get(tensor.name, onnx.TypeProto()).tensor_type
+        if isinstance(tensor, gs.Variable) and kind.elem_type:
+            tensor.dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)
+            if kind.HasField("shape"):
+                tensor.shape = [dim.dim_value or dim.dim_param or None for dim in kind.shape.dim]
 
 
 def _place(

@@ -87,7 +87,7 @@ def compile(
     compiled = emit(source, graph)
     check_valid(compiled, "the compiled model")
     if verify == "full":
-        check_model(model, NORMALIZE, driver, compiled, calibration)
+        check_model(model, passes, driver, compiled, calibration)
     report = summarize(recipe, target, driver, compiled, time.perf_counter() - start)
     return Compiled(compiled, report, frozenset(source.files))
 

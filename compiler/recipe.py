@@ -38,7 +38,8 @@ def preset_names() -> list[str]:
 def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """The preset called ``name``, or the recipe in a .toml file, or the pass in a .py file.
 
-    ``overrides``: ``PASS.ARG=VALUE``, the value as in TOML, or a bare word. Raises InputError that
+    ``overrides``: ``PASS.ARG=VALUE``, or ``PASS.ARG.KEY=VALUE`` for one entry of a table, the value
+    as in TOML, or a bare word. Raises InputError that
     names the recipe, pass or argument, and the nearest one that exists.
     """
     path = Path(name)
@@ -118,7 +119,8 @@ def _pass_from_file(path: Path) -> type[Pass]:
 def _override(entries: list[Entry], overrides: Sequence[str]) -> None:
     for text in overrides:
         target, equals, value = text.partition("=")
-        name, dot, argument = target.strip().partition(".")
+        name, dot, place = target.strip().partition(".")
+        argument, _, key = place.partition(".")
         if not equals or not dot or not argument:
             raise InputError(f"'{text}' is not of the form PASS.ARG=VALUE, as in gobo.bits=4")
         named = [arguments for cls, arguments in entries if cls.name == name]
@@ -126,7 +128,15 @@ def _override(entries: list[Entry], overrides: Sequence[str]) -> None:
             names = [cls.name for cls, _ in entries]
             raise InputError(f"the recipe has no pass '{name}'{_nearest(name, names)}")
         for arguments in named:
-            arguments[argument] = _value(value.strip())
+            given = _value(value.strip())
+            arguments[argument] = _with(arguments.get(argument), key, given) if key else given
+
+
+def _with(table: Any, key: str, value: Any) -> dict[str, Any]:
+    """A table argument with one entry changed; a single value was that of all entries."""
+    if table is None:
+        table = {}
+    return (dict(table) if isinstance(table, Mapping) else {"default": table}) | {key: value}
 
 
 def _value(text: str) -> Any:
@@ -148,7 +158,7 @@ def _build(cls: type[Pass], arguments: dict[str, Any]) -> Pass:
         return TypeAdapter(cls).validate_python(arguments)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join([cls.name, *map(str, first["loc"])])
+        place = ".".join([cls.name, *map(str, first["loc"])]).removesuffix(".default")
         message = first["msg"].removeprefix("Value error, ")
         given = f" (got {first['input']!r})" if first["loc"] else ""
         raise InputError(f"{place}: {message}{given}") from error

@@ -8,6 +8,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from sardonyx.passes.metadata import RESERVED
+from sardonyx.passes.scopes import all_nodes, scopes
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +25,13 @@ class Record:
     inputs: tuple[gs.Tensor, ...]
     outputs: tuple[gs.Tensor, ...]
     values: tuple[Any, ...]
+
+    @property
+    def reads(self) -> set[str]:
+        """Names of the tensors that the node needs; bodies of If, Loop and Scan read outer ones."""
+        bodies = [node for body in self.node.subgraphs() for node in all_nodes(body)]
+        tensors = [*self.inputs, *(tensor for node in bodies for tensor in node.inputs)]
+        return {tensor.name for tensor in tensors}
 
     def same(self, other: "Record") -> bool:
         """Whether nothing but notes changed between the two moments."""
@@ -75,19 +83,35 @@ def record_of(node: gs.Node) -> Record:
 
 
 def record_all(graph: gs.Graph) -> list[Record]:
-    """Records of all nodes of a graph."""
+    """Records of the nodes directly in a graph."""
     return [record_of(node) for node in graph.nodes]
 
 
+@dataclass(frozen=True, eq=False)
+class Scope:
+    """A graph, perhaps the body of an If, Loop or Scan, with records of its nodes at one moment."""
+
+    graph: gs.Graph
+    records: list[Record]
+
+
+def record_scopes(graph: gs.Graph) -> list[Scope]:
+    """The graph and every graph inside it, as they are now."""
+    return [Scope(scope, record_all(scope)) for scope in scopes(graph)]
+
+
 def changed_regions(before: list[Record], graph: gs.Graph) -> list[Region]:
-    """The regions in which ``graph`` differs from its earlier records, in graph order."""
+    """The regions in which ``graph`` differs from its earlier records, in graph order.
+
+    What bodies of If, Loop and Scan hold belongs to scopes of their own.
+    """
     after = record_all(graph)
     old = {id(record.node): record for record in before}
     new = {id(record.node): record for record in after}
     stable = {key for key in old.keys() & new.keys() if old[key].same(new[key])}
     changed_before = [r for r in before if id(r.node) not in stable]
     changed_after = [r for r in after if id(r.node) not in stable]
-    needed = {t.name for r in after if id(r.node) in stable for t in r.inputs}
+    needed = {name for r in after if id(r.node) in stable for name in r.reads}
     needed |= {t.name for t in graph.outputs}
     regions = _components(changed_before, changed_after)
     for region in regions:

@@ -41,6 +41,8 @@ class TensorEntry(_Part):
     )
     bytes_before: int = Field(description="bytes of the source's constants (tied ones included)")
     bytes_after: int = Field(description="bytes of all that replaced them")
+    role: str = Field(description="what it is for: query, ffn_in, embedding, ...")
+    layer: int | None = Field(description="counted along the graph from 0; null outside layers")
 
 
 class ActivationEntry(_Part):

@@ -64,6 +64,8 @@ def _tensor(entry: Encoded) -> TensorEntry:
         name=entry.name,
         node=entry.nodes[0],
         op=entry.op,
+        role=entry.place.role,
+        layer=entry.place.layer,
         format=str(entry.format),
         bits=entry.format.bits,
         groups=entry.tensor.centroids.shape[0],

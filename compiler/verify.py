@@ -13,16 +13,18 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from sardonyx.compiler.check_model import first_line
-from sardonyx.compiler.cut import Feeds, Pair, StandIn, Unknown, cut, random_feeds
+from sardonyx.compiler.cut import SIZES, Feeds, Pair, StandIn, Unknown, cut, random_feeds
 from sardonyx.compiler.load import Source
-from sardonyx.compiler.region import Record, Region, changed_regions
+from sardonyx.compiler.region import Region, Scope, changed_regions
 from sardonyx.compiler.repro import save_repro
 from sardonyx.passes.base import Pass
 from sardonyx.passes.journal import Encoded
+from sardonyx.passes.scopes import all_constants, all_nodes, scopes
 from sardonyx.runtime_ops.errors import VerificationError
 from sardonyx.runtime_ops.gobo import contradiction
 
 Level = Literal["off", "default", "full"]
+Outputs = list[NDArray[np.generic]]
 
 _CHEAP = 1 << 18
 """Constant elements up to which every region is run; of larger ones, one of each kind."""
@@ -58,7 +60,7 @@ def check_encoded(a_pass: Pass, entries: list[Encoded], result: Verification) ->
 
 def check_regions(
     a_pass: Pass,
-    before: list[Record],
+    before: list[Scope],
     graph: gs.Graph,
     source: Source,
     encoded: list[Encoded],
@@ -66,16 +68,21 @@ def check_regions(
 ) -> None:
     """Run what ``a_pass`` changed, before and after, on equal inputs.
 
-    ``before``: records of the graph before the pass. ``encoded``: what the pass encoded; before,
-    its constants hold what the encoded ones decode to. Raises VerificationError, with a saved
-    repro, where outputs differ by more than the pass's bound.
+    ``before``: the graph and those inside it before the pass. ``encoded``: what the pass encoded;
+    before, its constants hold what the encoded ones decode to. Raises VerificationError, with a
+    saved repro, where outputs differ by more than the pass's bound.
     """
-    regions = changed_regions(before, graph)
-    result.regions += len(regions)
-    _check_complete(a_pass, regions, graph)
-    check = _RegionCheck(a_pass, graph, source, stand_ins(encoded), result)
-    for group in _groups([r for r in regions if r.outputs], result.level):
-        check.run(group)
+    stand_in = stand_ins(encoded)
+    alive = set(map(id, scopes(graph)))
+    for scope in before:
+        if id(scope.graph) not in alive:
+            continue
+        regions = changed_regions(scope.records, scope.graph)
+        result.regions += len(regions)
+        _check_complete(a_pass, regions, graph)
+        check = _RegionCheck(a_pass, scope.graph, source, stand_in, result)
+        for group in _groups([r for r in regions if r.outputs], result.level):
+            check.run(group)
 
 
 def stand_ins(encoded: list[Encoded]) -> StandIn:
@@ -93,8 +100,8 @@ def stand_ins(encoded: list[Encoded]) -> StandIn:
 
 def _check_complete(a_pass: Pass, regions: list[Region], graph: gs.Graph) -> None:
     """Every tensor that the rest of the graph reads must still be made by somebody."""
-    known = {t.name for node in graph.nodes for t in node.outputs}
-    known |= {t.name for t in graph.tensors().values() if isinstance(t, gs.Constant)}
+    known = {t.name for node in all_nodes(graph) for t in node.outputs}
+    known |= {constant.name for constant in all_constants(graph)}
     for region in regions:
         lost = [name for name in region.outputs if name not in known]
         if lost:
@@ -132,8 +139,7 @@ class _RegionCheck:
         """Run a group; where it cannot be run as one, each region alone."""
         try:
             pair = cut(group, self.graph, self.source, self.stand_in)
-            feeds = random_feeds(pair, [record for region in group for record in region.records])
-            wanted = run_model(pair.before, feeds)
+            feeds, wanted = self._run_before(group, pair)
         except (Unknown, RunFailed) as error:
             if len(group) > 1:
                 for region in group:
@@ -151,13 +157,24 @@ class _RegionCheck:
             raise self._failure(pair, feeds, group[0], f"fails: {_reason(error)}") from error
         self._compare(group, pair, feeds, wanted, got)
 
+    def _run_before(self, group: list[Region], pair: Pair) -> tuple[Feeds, Outputs]:
+        """Inputs that the pair takes, and what it makes of them before the pass."""
+        records = [record for region in group for record in region.records]
+        for sizes in SIZES:
+            feeds = random_feeds(pair, records, sizes)
+            try:
+                return feeds, run_model(pair.before, feeds)
+            except RunFailed as error:
+                failure = error
+        raise failure
+
     def _compare(
         self,
         group: list[Region],
         pair: Pair,
         feeds: Feeds,
-        wanted: list[NDArray[np.generic]],
-        got: list[NDArray[np.generic]],
+        wanted: Outputs,
+        got: Outputs,
     ) -> None:
         for name, want, have in zip(pair.outputs, wanted, got, strict=True):
             difference = relative_difference(want, have)
@@ -181,7 +198,7 @@ class RunFailed(Exception):
     """onnxruntime does not load or run a model; the text is its first line."""
 
 
-def run_model(model: onnx.ModelProto, feeds: Feeds) -> list[NDArray[np.generic]]:
+def run_model(model: onnx.ModelProto, feeds: Feeds) -> Outputs:
     """Outputs of a small model in onnxruntime, nodes as they are written; may raise RunFailed."""
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL

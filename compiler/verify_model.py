@@ -1,5 +1,7 @@
 """The ``full`` check: the whole compiled model against the source with decoded weights in place."""
 
+from collections import defaultdict
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +15,11 @@ from sardonyx.compiler.driver import Driver
 from sardonyx.compiler.emit import emit
 from sardonyx.compiler.execute import fitting, read_arrays
 from sardonyx.compiler.load import load
-from sardonyx.compiler.region import record_all
+from sardonyx.compiler.region import record_scopes
 from sardonyx.compiler.verify import relative_difference
 from sardonyx.passes.base import Pass
-from sardonyx.passes.journal import Journal
+from sardonyx.passes.journal import Encoded, Journal
+from sardonyx.passes.weights import weight_uses
 from sardonyx.runtime_ops.errors import InputError, VerificationError
 
 BOUND = 1e-4
@@ -26,38 +29,59 @@ else is equal bit for bit."""
 
 def check_model(
     model: Path | onnx.ModelProto,
-    normalize: tuple[Pass, ...],
+    passes: tuple[Pass, ...],
     driver: Driver,
     compiled: onnx.ModelProto,
     samples: str | Path | None,
 ) -> None:
-    """Run both models in onnxruntime as a user would; record the difference or raise."""
+    """Run whole models in onnxruntime as a user would; record the largest difference or raise.
+
+    The ``passes`` ahead of the first that quantizes must keep what the source computes; from there
+    on the compiled model must keep what the source with decoded weights computes.
+    """
     source, graph = load(model)
-    for a_pass in normalize:
-        a_pass.run(graph, Journal())
-    constants = {t.name: t for t in graph.tensors().values() if isinstance(t, gs.Constant)}
-    for entry in driver.journal.encoded:
-        for view in entry.views:
-            constants[view.constant.name]._values = view.decoded(entry.tensor)._values
-    wanted_model = emit(source, graph)
-    del wanted_model.graph.value_info[:]  # of a decoded weight's way through a Cast
-    feeds = read_arrays(Path(samples)) if samples else _made_up(wanted_model, graph)
-    wanted = _run(wanted_model, feeds, "the source with decoded weights")
-    got = _run(compiled, feeds, "the compiled model")
-    differences = [relative_difference(a, b) for a, b in zip(wanted, got, strict=True)]
-    worst = max(differences, default=0.0)
+    plain = emit(source, graph)
+    feeds = read_arrays(Path(samples)) if samples else _made_up(plain, graph)
+    exact = list(takewhile(lambda a_pass: not a_pass.quantizes, passes))
+    rewrites = sum(a_pass.run(graph, Journal()) for a_pass in exact)
+    worst = _difference(plain, emit(source, graph), feeds, "the source") if rewrites else 0.0
+    _decode_weights(graph, driver.journal.encoded)
+    decoded = emit(source, graph)
+    del decoded.graph.value_info[:]  # of a decoded weight's way through a Cast
+    worst = max(worst, _difference(decoded, compiled, feeds, "the source with decoded weights"))
     driver.verification.model_difference = worst
+
+
+def _decode_weights(graph: gs.Graph, encoded: list[Encoded]) -> None:
+    """Put what encoded weights decode to into a graph; of one name, in the order they are met."""
+    constants: dict[str, list[gs.Constant]] = defaultdict(list)
+    for use in weight_uses(graph):
+        constant = use.view.constant
+        if all(constant is not other for other in constants[constant.name]):
+            constants[constant.name].append(constant)
+    for entry in encoded:
+        for view in entry.views:
+            constants[view.constant.name].pop(0)._values = view.decoded(entry.tensor)._values
+
+
+def _difference(wanted: onnx.ModelProto, given: onnx.ModelProto, feeds: Feeds, name: str) -> float:
+    """The largest relative difference between the outputs of two models; raises above BOUND."""
+    outputs = _run(wanted, feeds, name), _run(given, feeds, "the rewritten model")
+    differences = [relative_difference(a, b) for a, b in zip(*outputs, strict=True)]
+    worst = max(differences, default=0.0)
     if worst > BOUND:
-        name = compiled.graph.output[int(np.argmax(differences))].name
+        output = given.graph.output[int(np.argmax(differences))].name
         raise VerificationError(
-            f"the compiled model differs at output '{name}' by {worst:.3g} from the source with "
-            f"decoded weights, above {BOUND:g}"
+            f"the rewritten model differs at output '{output}' by {worst:.3g} from {name}, "
+            f"above {BOUND:g}"
         )
+    return worst
 
 
 def _made_up(model: onnx.ModelProto, graph: gs.Graph) -> Feeds:
+    records = [record for scope in record_scopes(graph) for record in scope.records]
     try:
-        return feeds_for(model.graph.input, record_all(graph))
+        return feeds_for(model.graph.input, records)
     except Unknown as error:
         raise InputError(
             f"the full check cannot make up values for input '{error}': give --calibration"

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from sardonyx.passes.scopes import scopes
+
 NUMERIC = {
     "value_float": np.float32,
     "value_floats": np.float32,
@@ -23,19 +25,24 @@ class Fact:
     holds: Callable[[gs.Graph], bool]
 
 
-def liftable(node: gs.Node) -> bool:
+def _liftable(node: gs.Node) -> bool:
     """Whether a node is a Constant whose value an initializer can hold."""
     return node.op == "Constant" and (
         "value" in node.attrs or not NUMERIC.keys().isdisjoint(node.attrs)
     )
 
 
-def _no_constant_is_read(graph: gs.Graph) -> bool:
+def liftable_nodes(graph: gs.Graph) -> list[gs.Node]:
+    """Constant nodes directly in a graph that initializers can replace: an output needs a node."""
     outputs = {tensor.name for tensor in graph.outputs}
-    return not any(liftable(node) and node.outputs[0].name not in outputs for node in graph.nodes)
+    return [n for n in graph.nodes if _liftable(n) and n.outputs[0].name not in outputs]
+
+
+def _no_constant_is_read(graph: gs.Graph) -> bool:
+    return not any(liftable_nodes(scope) for scope in scopes(graph))
 
 
 CONSTANTS_ARE_INITIALIZERS = Fact(
-    "every numeric constant that is not an output of the graph is an initializer",
+    "every numeric constant that is not an output of its graph is an initializer",
     _no_constant_is_read,
 )

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from sardonyx.passes.roles import Place
 from sardonyx.passes.weights import WeightView
 from sardonyx.runtime_ops.formats import Format
 from sardonyx.runtime_ops.gobo import GoboTensor
@@ -16,13 +17,14 @@ class Encoded:
     """A weight that a pass encoded.
 
     ``name``: of the (first) constant. ``nodes``: names of the nodes that read it; ``op``: of the
-    first. ``views``: the matrix in each constant that holds it, to be read again when checked.
-    ``tensor``: what replaced it.
+    first. ``place``: what it is for. ``views``: the matrix in each constant that holds it, to be
+    read again when checked. ``tensor``: what replaced it.
     """
 
     name: str
     nodes: tuple[str, ...]
     op: str
+    place: Place
     views: tuple[WeightView, ...]
     tensor: GoboTensor
     format: Format

@@ -1,9 +1,45 @@
 """Small moves that every pass makes."""
 
+from dataclasses import dataclass, field
+
+import numpy as np
 import onnx_graphsurgeon as gs
+from numpy.typing import DTypeLike
+
+from sardonyx.passes.scopes import scopes
 
 Replacements = dict[int, list[gs.Node]]
 """By ``id`` of an old node, the nodes that take its place."""
+
+
+@dataclass
+class Draft:
+    """New nodes in the place of one. ``name``: of that node, with which theirs begin. ``dtype``: of
+    the tensors between them, where a call names no other."""
+
+    name: str
+    dtype: DTypeLike
+    nodes: list[gs.Node] = field(default_factory=list)
+
+    def add(
+        self,
+        op: str,
+        part: str,
+        operands: list[gs.Tensor],
+        *,
+        domain: str | None = None,
+        dtype: DTypeLike | None = None,
+        **attrs: object,
+    ) -> gs.Variable:
+        """A node named ``NAME/PART`` after the others; its first output."""
+        output = gs.Variable(f"{self.name}/{part}:0", dtype or self.dtype)
+        name = f"{self.name}/{part}"
+        self.nodes.append(gs.Node(op, name, attrs, operands, [output], domain=domain))
+        return output
+
+    def constant(self, part: str, values: object, dtype: DTypeLike) -> gs.Constant:
+        """A constant named ``NAME/PART``."""
+        return gs.Constant(f"{self.name}/{part}", np.array(values, dtype))
 
 
 def take_outputs(node: gs.Node) -> list[gs.Tensor]:
@@ -15,11 +51,13 @@ def take_outputs(node: gs.Node) -> list[gs.Tensor]:
 
 
 def replace_nodes(graph: gs.Graph, replacements: Replacements) -> None:
-    """Put new nodes where the old ones stood; new tensors whose names are taken get others."""
-    owners = {t.name: t for g in graph.subgraphs(recursive=True) for t in g.tensors().values()}
-    owners |= graph.tensors()
+    """Put new nodes where the old ones stood, in the graph and in those inside it; new tensors
+    whose names are taken get others."""
+    old = [t for scope in scopes(graph) for t in scope.tensors().values()]
+    owners, known = {t.name: t for t in old}, set(map(id, old))
     for new in (node for nodes in replacements.values() for node in nodes):
-        for tensor in (*new.inputs, *new.outputs):
+        for tensor in (t for t in (*new.inputs, *new.outputs) if id(t) not in known):
             while owners.setdefault(tensor.name, tensor) is not tensor and tensor.name:
                 tensor.name += "_"
-    graph.nodes = [new for old in graph.nodes for new in replacements.get(id(old), [old])]
+    for scope in scopes(graph):
+        scope.nodes = [new for old in scope.nodes for new in replacements.get(id(old), [old])]

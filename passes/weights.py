@@ -1,4 +1,5 @@
-"""Where the weights of a graph are: constants that MatMul, Gemm and Gather read as matrices."""
+"""Where the weights of a graph are: constants that MatMul, Gemm and Gather read as matrices,
+also inside fused ops and the bodies of If, Loop and Scan."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,10 +9,18 @@ import onnx
 import onnx_graphsurgeon as gs
 from numpy.typing import DTypeLike, NDArray
 
+from sardonyx.passes.fused import FUSED, MICROSOFT, obstacle
+from sardonyx.passes.scopes import all_constants, all_nodes
 from sardonyx.runtime_ops.gobo import GoboTensor
 
 SLOTS = {"MatMul": (0, 1), "Gemm": (0, 1), "Gather": (0,)}
 """Inputs that may be weights, by op."""
+
+ALREADY = "already quantized"
+"""How the reason begins for a constant that another quantizer was at."""
+
+_CODES = ("int8", "uint8", "int4", "uint4", "int2", "uint2", "float8", "float4")
+"""How the names of the types begin that hold quantized weights."""
 
 
 CARRIERS = ("Identity", "Cast", "Transpose")
@@ -84,17 +93,49 @@ class WeightUse:
 
 
 def weight_uses(graph: gs.Graph) -> list[WeightUse]:
-    """Every float constant of rank 2 or more that MatMul, Gemm or Gather reads, use by use."""
-    return [use for node in graph.nodes for use in _uses_of(node)]
+    """Every float constant of rank 2 or more that MatMul, Gemm, Gather or a fused op made of these
+    reads, use by use."""
+    return [use for node in all_nodes(graph) for use in _uses_of(node)]
 
 
-def float_vectors(graph: gs.Graph) -> Iterator[tuple[str, str]]:
-    """Names of the float constants of rank 1 (more than one element), and of their first reader."""
-    for constant in graph.tensors().values():
-        if not isinstance(constant, gs.Constant) or not constant.outputs:
+def other_constants(graph: gs.Graph, uses: list[WeightUse]) -> Iterator[tuple[str, str, str]]:
+    """Of constants that hold numbers a model learned but are no weight of ``uses``: name, first
+    reader, and why they stay."""
+    seen = {id(use.view.constant) for use in uses}
+    for constant in all_constants(graph):
+        reader = _first_reader(constant)
+        if id(constant) in seen or reader is None:
             continue
-        if len(constant.shape) == 1 and constant.shape[0] > 1 and is_float(constant.dtype):
-            yield constant.name, constant.outputs[0].name
+        reason = _why_none(constant, reader)
+        if reason:
+            yield constant.name, reader.name, reason
+
+
+def _why_none(constant: gs.Constant, reader: gs.Node) -> str:
+    dtype, size = np.dtype(constant.dtype), int(np.prod(constant.shape))
+    if len(constant.shape) >= 2 and dtype.name.startswith(_CODES):
+        return f"{ALREADY}: {dtype.name} read by {reader.op}"
+    if size < 2 or not is_float(dtype):
+        return ""
+    if any(t.dtype is not None and _holds_codes(t) for t in reader.inputs):
+        return f"{ALREADY}: belongs to the codes that {reader.op} reads"
+    if len(constant.shape) < 2:
+        return "a vector (bias or normalisation parameter), not a weight matrix"
+    return f"read by {reader.op}: only weights of MatMul, Gemm and Gather are encoded"
+
+
+def _holds_codes(tensor: gs.Tensor) -> bool:
+    constant = isinstance(tensor, gs.Constant) and len(tensor.shape) >= 2
+    return constant and np.dtype(tensor.dtype).name.startswith(_CODES)
+
+
+def _first_reader(constant: gs.Constant) -> gs.Node | None:
+    """The first node that computes with a constant, seen through carriers."""
+    reader = constant.outputs[0] if constant.outputs else None
+    while reader is not None and reader.op in CARRIERS:
+        readers = reader.outputs[0].outputs
+        reader = readers[0] if readers else None
+    return reader
 
 
 def weight_count(uses: list[WeightUse]) -> int:
@@ -104,21 +145,28 @@ def weight_count(uses: list[WeightUse]) -> int:
 
 
 def _uses_of(node: gs.Node) -> Iterator[WeightUse]:
-    if node.domain not in (None, "", "ai.onnx"):
-        return
-    for slot in SLOTS.get(node.op, ()):
-        source = _source(node.inputs[slot])
+    standard = node.domain in (None, "", "ai.onnx")
+    slots = SLOTS if standard else FUSED if node.domain == MICROSOFT else {}
+    for slot in slots.get(node.op, ()):
+        source = _source(node.inputs[slot]) if slot < len(node.inputs) else None
         if source is None:
             continue
         constant, turned, casts = source
         turned ^= node.op == "Gather" or bool(node.op == "Gemm" and node.attrs.get("transB", 0))
         view = WeightView(constant, turned, np.dtype([*casts, constant.dtype][0]))
-        yield WeightUse(node, slot, view, _misfit(node, slot, constant, len(casts)))
+        misfit = _misfit(node, slot, constant, len(casts)) if standard else _fused(node)
+        yield WeightUse(node, slot, view, misfit)
+
+
+def _fused(node: gs.Node) -> str:
+    return f"inside {node.op}, which stays fused: {obstacle(node) or 'no pass took it apart'}"
 
 
 def _misfit(node: gs.Node, slot: int, constant: gs.Constant, casts: int) -> str:
     if len(constant.shape) != 2:
         return f"rank {len(constant.shape)}: only matrices are encoded"
+    if 0 in constant.shape:
+        return "empty: it holds no weight"
     if casts > 1:
         return f"reached through {casts} Casts: only one is followed"
     if node.op != "Gather" and slot == 0:

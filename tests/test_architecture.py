@@ -156,7 +156,8 @@ def test_a_pass_is_a_frozen_dataclass_with_a_name_and_a_formula(name):
     assert "__dataclass_fields__" in vars(cls)
     assert cls.__dataclass_params__.frozen
     assert "->" in cls.__doc__
-    assert all(field.default is not dataclasses.MISSING for field in dataclasses.fields(cls))
+    for field in dataclasses.fields(cls):
+        assert {field.default, field.default_factory} != {dataclasses.MISSING}
 
 
 def test_every_pass_is_listed_and_has_a_file_of_its_own():

@@ -8,8 +8,9 @@ import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.ir.tensor import LazyValues
 
 from sardonyx.passes.base import Pass
-from sardonyx.passes.facts import CONSTANTS_ARE_INITIALIZERS, NUMERIC, liftable
+from sardonyx.passes.facts import CONSTANTS_ARE_INITIALIZERS, NUMERIC, liftable_nodes
 from sardonyx.passes.journal import Journal
+from sardonyx.passes.scopes import scopes
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class LiftConstants(Pass):
     Does not fire where
 
     1. the constant is a string given as an attribute (``value_string``, ``value_strings``),
-    2. y is an output of the graph, which an initializer may not be in every runtime.
+    2. y is an output of its graph, which an initializer may not be in every runtime.
     """
 
     name: ClassVar[str] = "lift-constants"
@@ -27,16 +28,18 @@ class LiftConstants(Pass):
 
     def run(self, graph: gs.Graph, journal: Journal) -> int:
         """Lift every constant that the cases allow."""
-        outputs = {tensor.name for tensor in graph.outputs}
-        lifted = set()
-        for node in graph.nodes:
-            if liftable(node) and node.outputs[0].name not in outputs:
-                output = node.outputs[0]
-                node.outputs.clear()
-                output.to_constant(_value(node))
-                lifted.add(id(node))
-        graph.nodes = [node for node in graph.nodes if id(node) not in lifted]
-        return len(lifted)
+        return sum(_lift(scope) for scope in scopes(graph))
+
+
+def _lift(graph: gs.Graph) -> int:
+    lifted = liftable_nodes(graph)
+    for node in lifted:
+        (output,) = node.outputs
+        node.outputs.clear()
+        output.to_constant(_value(node))
+    gone = set(map(id, lifted))
+    graph.nodes = [node for node in graph.nodes if id(node) not in gone]
+    return len(lifted)
 
 
 def _value(node: gs.Node) -> np.ndarray | LazyValues:

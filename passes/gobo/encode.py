@@ -1,8 +1,9 @@
 """gobo: replace the weights of MatMul, Gemm and Gather by GOBO-encoded ones (arXiv 2005.03842)."""
 
 import os
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -12,17 +13,19 @@ from pydantic import Field
 from sardonyx.passes.base import Pass
 from sardonyx.passes.facts import CONSTANTS_ARE_INITIALIZERS
 from sardonyx.passes.gobo.lower import lower
+from sardonyx.passes.gobo.role_bits import Bits, BitsTable, LayerCounts, bits_for, bits_table
 from sardonyx.passes.journal import Encoded, Journal, Skip
 from sardonyx.passes.rewrite import Replacements, replace_nodes
+from sardonyx.passes.roles import Place, weight_places
+from sardonyx.passes.scopes import scopes
 from sardonyx.passes.tied import TiedWeight, tied_weights
-from sardonyx.passes.weights import float_vectors, weight_count, weight_uses
+from sardonyx.passes.weights import other_constants, weight_count, weight_uses
 from sardonyx.runtime_ops.codebook import Solver
 from sardonyx.runtime_ops.errors import InputError
 from sardonyx.runtime_ops.formats import Format
 from sardonyx.runtime_ops.gobo import GoboTensor, Loss, Settings, encode
 from sardonyx.runtime_ops.outliers import Rule, check_threshold
 
-Bits = Annotated[int, Field(ge=2, le=8)]
 Coded = tuple[GoboTensor, Loss]
 
 
@@ -35,22 +38,26 @@ class Gobo(Pass):
     through Identity, Cast and Transpose. Weights with equal contents, one perhaps the transpose of
     the other, are encoded once; a weight that any Gather reads takes ``embedding_bits``.
 
-    ``outliers`` and ``threshold``: which weights stay in floating point (`runtime_ops.outliers`).
+    ``bits``: of an index; a table by role (`passes.roles`) where roles differ, as ``{default = 3,
+    value = 4}``. ``role_layers``: by a model's number of layers, in how many of the first ones a
+    role's own bits hold; empty: in all. ``outliers`` and ``threshold``: which weights stay in
+    floating point (`runtime_ops.outliers`).
     ``solver``: how centroids are fitted (`runtime_ops.codebook`). ``min_weights``: smaller tensors
     are left alone.
 
     Does not fire on a weight
 
     1. that is the left operand, has another rank than 2, is reached through more than one Cast, or
-       is gathered along another axis than 0,
+       is gathered along another axis than 0, or is inside a fused op,
     2. that another op or an output of the graph needs too, so that the plain weight would stay,
     3. of fewer than ``min_weights`` elements,
     4. whose encoded form would not be smaller,
 
-    nor on biases and normalisation parameters, which are not matrices.
+    nor on what no product or lookup reads as floats: vectors, convolutions, quantized weights.
     """
 
-    bits: Bits = 3
+    bits: BitsTable = field(default_factory=lambda: {"default": 3})
+    role_layers: LayerCounts = field(default_factory=dict)
     embedding_bits: Bits = 4
     outliers: Rule = "logpdf"
     threshold: float | None = None
@@ -64,6 +71,7 @@ class Gobo(Pass):
     """A Gemm becomes MatMul and Add, whose sums may round differently; the rest is exact."""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "bits", bits_table(self.bits))
         if self.threshold is not None:
             check_threshold(self.outliers, self.threshold)
 
@@ -78,16 +86,17 @@ class Gobo(Pass):
                 weights.append(weight)
             else:
                 journal.skipped.append(skip)
-        for name, node in float_vectors(graph):
-            reason = "a vector (bias or normalisation parameter), not a weight matrix"
-            journal.skipped.append(Skip(name, node, reason, eligible=False))
+        others = other_constants(graph, uses)
+        journal.skipped += [Skip(*found, eligible=False) for found in others]
+        places = weight_places(graph, uses)
         replacements: Replacements = {}
-        for weight, (tensor, loss) in zip(weights, self._encode_all(weights, journal), strict=True):
+        coded = self._encode_all(weights, self._bits(weights, places), journal)
+        for weight, (tensor, loss) in zip(weights, coded, strict=True):
             if tensor.nbytes >= weight.nbytes:
                 reason = f"encoded it takes {tensor.nbytes} bytes, plain {weight.nbytes}"
                 journal.skipped.append(weight.skip(reason, eligible=True))
                 continue
-            entry = _entry(weight, tensor, loss)
+            entry = _entry(weight, places[id(weight.view.constant)], tensor, loss)
             journal.encoded.append(entry)
             replacements |= lower(weight, tensor, _notes(entry))
         replace_nodes(graph, replacements)
@@ -97,7 +106,7 @@ class Gobo(Pass):
         misfit = next((use.misfit for use in weight.uses if use.misfit), "")
         if misfit:
             return weight.skip(misfit, eligible=True)
-        reader = weight.other_reader(graph.outputs)
+        reader = weight.other_reader([out for scope in scopes(graph) for out in scope.outputs])
         if reader:
             return weight.skip(f"also read by {reader}", eligible=True)
         if weight.size < self.min_weights:
@@ -105,14 +114,26 @@ class Gobo(Pass):
             return weight.skip(reason, eligible=False)
         return None
 
-    def _encode_all(self, weights: list[TiedWeight], journal: Journal) -> list[Coded]:
+    def _bits(self, weights: list[TiedWeight], places: Mapping[int, Place]) -> list[int]:
+        layers = [place.layer for place in places.values() if place.layer is not None]
+        depth = max(layers, default=-1) + 1
+        return [
+            self.embedding_bits
+            if weight.gathered
+            else bits_for(places[id(weight.view.constant)], self.bits, self.role_layers, depth)
+            for weight in weights
+        ]
+
+    def _encode_all(
+        self, weights: list[TiedWeight], bits: list[int], journal: Journal
+    ) -> list[Coded]:
         """Encoded weights in the order given. The largest start first, to keep all cores busy."""
         order = sorted(range(len(weights)), key=lambda i: -weights[i].size)
         total = sum(weight.size for weight in weights)
         done = 0
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             try:
-                jobs = {i: pool.submit(self._encode, weights[i]) for i in order}
+                jobs = {i: pool.submit(self._encode, weights[i], bits[i]) for i in order}
                 sizes = {job: weights[i].size for i, job in jobs.items()}
                 for job in as_completed(sizes):
                     done += sizes[job]
@@ -123,8 +144,7 @@ class Gobo(Pass):
                 raise
         return [jobs[i].result() for i in range(len(weights))]
 
-    def _encode(self, weight: TiedWeight) -> Coded:
-        bits = self.embedding_bits if weight.gathered else self.bits
+    def _encode(self, weight: TiedWeight, bits: int) -> Coded:
         settings = Settings(bits, self.outliers, self.threshold, self.solver)
         try:
             return encode(weight.view.matrix(), settings)
@@ -136,11 +156,12 @@ class Gobo(Pass):
             ) from error
 
 
-def _entry(weight: TiedWeight, tensor: GoboTensor, loss: Loss) -> Encoded:
+def _entry(weight: TiedWeight, place: Place, tensor: GoboTensor, loss: Loss) -> Encoded:
     return Encoded(
         name=weight.name,
         nodes=tuple(use.node.name for use in weight.uses),
         op=weight.uses[0].node.op,
+        place=place,
         views=weight.views,
         tensor=tensor,
         format=Format("codebook", tensor.bits),
@@ -153,9 +174,11 @@ def _entry(weight: TiedWeight, tensor: GoboTensor, loss: Loss) -> Encoded:
 def _notes(entry: Encoded) -> dict[str, object]:
     """What Netron shows on the node."""
     share = entry.tensor.values.size / np.prod(entry.views[0].shape)
+    layer = entry.place.layer
     return {
         "pass": Gobo.name,
         "weight": entry.name,
+        "role": entry.place.role if layer is None else f"{entry.place.role}, layer {layer}",
         "format": entry.format,
         "bits": entry.format.bits,
         "outlier_share": f"{share:.4%}",

@@ -1,10 +1,10 @@
 """The nodes that take the place of a MatMul, Gemm or Gather whose weight was encoded."""
 
-import numpy as np
 import onnx_graphsurgeon as gs
 
+from sardonyx.passes.fused import operand
 from sardonyx.passes.metadata import annotate, inherit
-from sardonyx.passes.rewrite import Replacements, take_outputs
+from sardonyx.passes.rewrite import Draft, Replacements, take_outputs
 from sardonyx.passes.tied import TiedWeight
 from sardonyx.runtime_ops.gobo import GoboTensor
 from sardonyx.runtime_ops.ops import DOMAIN, gobo_gather, gobo_matmul
@@ -58,31 +58,25 @@ def _lower_gemm(
     node: gs.Node, tensor: GoboTensor, inputs: list[gs.Tensor]
 ) -> tuple[list[gs.Node], gs.Node]:
     """``alpha A' W + beta C``, with a node only for what is there."""
-    a, bias = node.inputs[0], (node.inputs[2] if len(node.inputs) > 2 else gs.Variable.empty())
+    a, bias = node.inputs[0], operand(node, 2)
     alpha, beta = node.attrs.get("alpha", 1.0), node.attrs.get("beta", 1.0)
     turned = node.attrs.get("transA", 0)
     (output,) = take_outputs(node)
-    dtype = tensor.centroids.dtype
-    nodes: list[gs.Node] = []
-
-    def then(op: str, part: str, operands: list[gs.Tensor], **attrs: object) -> gs.Variable:
-        result = gs.Variable(f"{output.name}/{part}", dtype)
-        nodes.append(gs.Node(op, f"{node.name}/{part}", attrs, operands, [result]))
-        return result
+    draft = Draft(node.name or output.name, tensor.centroids.dtype)
 
     def scaled(value: gs.Tensor, factor: float, part: str) -> gs.Tensor:
         if factor == 1.0:
             return value
-        constant = gs.Constant(f"{output.name}/{part}/factor", np.array(factor, dtype))
-        return then("Mul", part, [value, constant])
+        constant = draft.constant(f"{part}/factor", factor, draft.dtype)
+        return draft.add("Mul", part, [value, constant])
 
     if turned:
-        a = then("Transpose", "TransA", [a], perm=[1, 0])
-    product = gs.Variable(f"{output.name}/MatMul", dtype)
+        a = draft.add("Transpose", "TransA", [a], perm=[1, 0])
+    product = gs.Variable(f"{draft.name}/MatMul:0", draft.dtype)
     op = _op(gobo_matmul(tensor.bits).name, node, tensor, [a, *inputs], product)
-    nodes.append(op)
+    draft.nodes.append(op)
     last = scaled(product, alpha, "Alpha")
-    if not bias.is_empty() and beta != 0.0:
-        last = then("Add", "Bias", [last, scaled(bias, beta, "Beta")])
+    if bias is not None and beta != 0.0:
+        last = draft.add("Add", "Bias", [last, scaled(bias, beta, "Beta")])
     last.inputs[0].outputs[0] = output
-    return nodes, op
+    return draft.nodes, op

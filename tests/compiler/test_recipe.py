@@ -8,6 +8,8 @@ import pytest
 from sardonyx.compiler.recipe import PRESETS, Recipe, load_recipe, preset_names
 from sardonyx.passes.cleanup.remove_unused import RemoveUnused
 from sardonyx.passes.gobo.encode import Gobo
+from sardonyx.passes.unfuse.attention import UnfuseAttention
+from sardonyx.passes.unfuse.embed_layer_norm import UnfuseEmbedLayerNorm
 from sardonyx.runtime_ops.errors import InputError
 
 RECIPE = """
@@ -33,6 +35,11 @@ class Mine(Pass):
 """
 
 
+def gobo(*overrides):
+    """The gobo pass of the preset, changed."""
+    return next(p for p in load_recipe("gobo", overrides).passes if isinstance(p, Gobo))
+
+
 def refusal(name, overrides=()):
     with pytest.raises(InputError) as caught:
         load_recipe(name, overrides)
@@ -44,7 +51,9 @@ def refusal(name, overrides=()):
 def test_presets(name, bits):
     recipe = load_recipe(name)
     assert recipe == Recipe(
-        name, recipe.description, (Gobo(bits=bits, embedding_bits=4), RemoveUnused())
+        name,
+        recipe.description,
+        (UnfuseAttention(), UnfuseEmbedLayerNorm(), Gobo(bits=bits), RemoveUnused()),
     )
     assert recipe.description
 
@@ -57,8 +66,10 @@ def test_every_preset_loads_and_says_what_it_does():
 @pytest.mark.parametrize(
     ("override", "field", "value"),
     [
-        ("gobo.bits=4", "bits", 4),
-        (" gobo.bits = 4 ", "bits", 4),
+        ("gobo.bits=4", "bits", {"default": 4}),
+        (" gobo.bits = 4 ", "bits", {"default": 4}),
+        ("gobo.bits.value=4", "bits", {"default": 3, "value": 4}),
+        ("gobo.role_layers.12=6", "role_layers", {12: 6}),
         ("gobo.solver=optimal", "solver", "optimal"),
         ('gobo.solver="optimal"', "solver", "optimal"),
         ("gobo.threshold=-3.5", "threshold", -3.5),
@@ -67,11 +78,13 @@ def test_every_preset_loads_and_says_what_it_does():
     ],
 )
 def test_set(override, field, value):
-    assert getattr(load_recipe("gobo", [override]).passes[0], field) == value
+    assert getattr(gobo(override), field) == value
 
 
 def test_the_last_set_wins():
-    assert load_recipe("gobo", ["gobo.bits=4", "gobo.bits=5"]).passes[0].bits == 5
+    assert gobo("gobo.bits=4", "gobo.bits=5").bits == {"default": 5}
+    assert gobo("gobo.bits.value=4", "gobo.bits.value=5").bits == {"default": 3, "value": 5}
+    assert gobo("gobo.bits.value=4", "gobo.bits=5").bits == {"default": 5}
 
 
 @pytest.mark.parametrize("text", ["gobo.bits", "bits=4", "gobo=4", "=4", "", "gobo.=4"])
@@ -86,7 +99,7 @@ def test_unknown_recipe():
         "unknown recipe 'gob': did you mean 'gobo'?; "
         "a recipe of your own is a path that ends in .toml or .py"
     )
-    assert "unknown recipe 'zzz': there is gobo, gobo4" in refusal("zzz")
+    assert "unknown recipe 'zzz': there is gobo, gobo-roberta, gobo4" in refusal("zzz")
     assert "unknown recipe ''" in refusal("")
     assert "unknown recipe '../recipes/gobo'" in refusal("../recipes/gobo")
 

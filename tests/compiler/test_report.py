@@ -19,7 +19,7 @@ DOCUMENTED = {
     "totals": "bytes_before bytes_after ratio weights weights_quantized bits_per_weight "
     "outlier_share",
     "tensors": "name node op format bits groups outliers outlier_share sqnr_db bytes_before "
-    "bytes_after",
+    "bytes_after role layer",
     "skipped": "name node reason eligible",
     "passes": "name rewrites nodes_before nodes_after seconds",
 }
@@ -123,7 +123,13 @@ def test_each_tensor(compiled):
 
 def test_passes(compiled, bert):
     runs = compiled[0].report.passes
-    assert [run.name for run in runs] == ["lift-constants", "gobo", "remove-unused"]
+    assert [run.name for run in runs] == [
+        "lift-constants",
+        "unfuse-attention",
+        "unfuse-embed-layer-norm",
+        "gobo",
+        "remove-unused",
+    ]
     assert runs[0].nodes_before == len(bert.graph.node)
     assert runs[-1].nodes_after == len(compiled[0].model.graph.node)
     assert all(one.nodes_after == two.nodes_before for one, two in pairwise(runs))

@@ -300,7 +300,7 @@ def test_full_catches_what_no_region_shows(opaque, monkeypatch):
     assert (checked.regions, checked.regions_run) == (1, 0)
     assert checked.unchecked == ["Identity 'the Add': the type of its input 'Z' is not known"]
     text = failure(opaque, DropsTheBias(), verify="full")
-    assert text.startswith("the compiled model differs at output 'Y' by ")
+    assert text.startswith("the rewritten model differs at output 'Y' by ")
 
 
 def test_full_says_how_far_the_models_are_apart(bert):

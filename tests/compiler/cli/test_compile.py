@@ -126,7 +126,13 @@ def test_set_and_until_and_dump(cli, bert_here, folder):
     ran = cli("compile", bert_here, "--recipe", "gobo", *arguments, "--dump", "d", "-o", "x.onnx")
     assert ran.code == 0
     dumped = sorted(path.name for path in (folder / "d").iterdir())
-    assert dumped == ["00-load.onnx", "01-lift-constants.onnx", "02-gobo.onnx"]
+    assert dumped == [
+        "00-load.onnx",
+        "01-lift-constants.onnx",
+        "02-unfuse-attention.onnx",
+        "03-unfuse-embed-layer-norm.onnx",
+        "04-gobo.onnx",
+    ]
     ops = {node.op_type for node in onnx.load("x.onnx").graph.node if node.domain}
     assert ops == {"GoboMatMul2", "GoboGather4"}
 

@@ -20,8 +20,8 @@ from sardonyx.passes.gobo.encode import Gobo
 class Slow(Gobo):
     '''gobo -> gobo that says when it is inside, and takes long.'''
     name: ClassVar[str] = "slow"
-    def _encode(self, weight):
-        coded = super()._encode(weight)
+    def _encode(self, weight, bits):
+        coded = super()._encode(weight, bits)
         Path("inside").touch()
         time.sleep(0.5)
         return coded

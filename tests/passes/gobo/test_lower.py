@@ -73,5 +73,6 @@ def test_notes_for_netron(apply, text_model, normal):
         "sardonyx.pass": "gobo",
         "sardonyx.weight": "W",
         "sardonyx.format": "codebook3/tensor",
+        "sardonyx.role": "other",
         "sardonyx.bits": "3",
     }

@@ -1,0 +1,73 @@
+"""Standard ops in place of onnxruntime's own, for onnx.checker and shape inference.
+
+onnx knows nothing of contrib ops, so that all behind one would have no type. What stands in makes
+outputs of the same type and shape; it is never run.
+"""
+
+import onnx
+
+_Parts = tuple[str, tuple[int, ...]]
+
+_SAME: _Parts = ("Identity", (0,))
+
+_STAND_INS: dict[str, dict[int, _Parts]] = {
+    "BiasGelu": {0: _SAME},
+    "EmbedLayerNormalization": {0: ("Gather", (2, 0)), 2: ("Gather", (2, 0))},
+    "FastGelu": {0: _SAME},
+    "Gelu": {0: _SAME},
+    "GroupQueryAttention": {0: _SAME},
+    "MultiHeadAttention": {0: _SAME},
+    "QuickGelu": {0: _SAME},
+    "RotaryEmbedding": {0: _SAME},
+    "SimplifiedLayerNormalization": {0: _SAME},
+    "SkipLayerNormalization": {0: _SAME, 3: _SAME},
+    "SkipSimplifiedLayerNormalization": {0: _SAME, 3: _SAME},
+}
+"""By op and output: the standard op, and which inputs it takes."""
+
+_FIRST_STANDARD = {"LayerNormalization": 17, "Gelu": 20, "RotaryEmbedding": 23}
+"""Ops that onnx came to know too, from this operator set on."""
+
+_ALSO_STANDARD_DOMAIN = ("SimplifiedLayerNormalization", "LayerNormalization")
+"""Ops that onnxruntime writes into the standard domain, where onnx does not know them (yet)."""
+
+
+def with_stand_ins(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with a standard op for each output of each contrib op that the table knows."""
+    opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
+    changed = onnx.ModelProto()
+    changed.CopyFrom(model)
+    _replace(changed.graph, opset)
+    return changed
+
+
+def uses_unknown_ops(model: onnx.ModelProto) -> bool:
+    """Whether the standard domain holds an op that only onnxruntime knows."""
+    opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
+    return any(_is_unknown(node, opset) for node in model.graph.node)
+
+
+def _is_unknown(node: onnx.NodeProto, opset: int) -> bool:
+    known_from = _FIRST_STANDARD.get(node.op_type, 1000)
+    return not node.domain and node.op_type in _ALSO_STANDARD_DOMAIN and opset < known_from
+
+
+def _replace(graph: onnx.GraphProto, opset: int) -> None:
+    nodes = [new for node in graph.node for new in _nodes(node, opset)]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                _replace(attribute.g, opset)
+
+
+def _nodes(node: onnx.NodeProto, opset: int) -> list[onnx.NodeProto]:
+    parts = {0: _SAME} if _is_unknown(node, opset) else _STAND_INS.get(node.op_type)
+    if parts is None or (node.domain != "com.microsoft" and not _is_unknown(node, opset)):
+        return [node]
+    return [
+        onnx.helper.make_node(op, [node.input[i] for i in slots], [node.output[output]])
+        for output, (op, slots) in parts.items()
+        if output < len(node.output) and node.output[output]
+    ]

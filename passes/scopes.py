@@ -1,0 +1,26 @@
+"""A graph and all graphs inside it: the bodies of If, Loop and Scan see the tensors around them."""
+
+from collections.abc import Iterator
+
+import onnx_graphsurgeon as gs
+
+
+def scopes(graph: gs.Graph) -> Iterator[gs.Graph]:
+    """The graph, then every graph inside it, each before those that it holds."""
+    yield graph
+    for node in graph.nodes:
+        for body in node.subgraphs():
+            yield from scopes(body)
+
+
+def all_nodes(graph: gs.Graph) -> Iterator[gs.Node]:
+    """The nodes of a graph and of all graphs inside it."""
+    for scope in scopes(graph):
+        yield from scope.nodes
+
+
+def all_constants(graph: gs.Graph) -> list[gs.Constant]:
+    """Each constant that a node or an output reads, once, in the order of its first reader."""
+    read = [tensor for node in all_nodes(graph) for tensor in node.inputs]
+    read += [tensor for scope in scopes(graph) for tensor in scope.outputs]
+    return list({id(t): t for t in read if isinstance(t, gs.Constant)}.values())
