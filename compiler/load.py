@@ -21,6 +21,7 @@ from sardonyx.compiler.check_model import (
     infer_types,
 )
 from sardonyx.compiler.external_data import external_span
+from sardonyx.compiler.inline import inline_functions
 from sardonyx.compiler.messages import graphs, initializers, keep
 from sardonyx.compiler.model_file import read_model
 from sardonyx.compiler.stored import Span, StoredSparse, StoredValues, is_stored, point
@@ -76,6 +77,7 @@ def load(model: Path | onnx.ModelProto) -> tuple[Source, gs.Graph]:
     check_data(proto, name)
     _drop_listed_constants(proto)
     check_valid(proto, name)
+    proto = inline_functions(proto)
     source = Source(path, proto, tuple(external))
     _note_types(infer_types(proto, name).graph, source.shapes)
     graph = _import(proto, name)

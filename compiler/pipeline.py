@@ -21,6 +21,7 @@ from sardonyx.compiler.write import write_model
 from sardonyx.passes.base import Pass
 from sardonyx.passes.cleanup.lift_constants import LiftConstants
 from sardonyx.passes.journal import Journal, Progress
+from sardonyx.passes.weights import ALREADY
 from sardonyx.runtime_ops.errors import InputError
 
 Target = Literal["portable"]
@@ -102,8 +103,10 @@ def _until(passes: tuple[Pass, ...], until: str | None) -> tuple[Pass, ...]:
 
 
 def _check_worth(recipe: Recipe, passes: tuple[Pass, ...], driver: Driver) -> None:
-    """Refuse a result in which a quantizing recipe quantized nothing."""
+    """Refuse a result in which a quantizing recipe quantized nothing, and no other did before."""
     if driver.journal.encoded or not any(a_pass.quantizes for a_pass in passes):
+        return
+    if any(skip.reason.startswith(ALREADY) for skip in driver.journal.skipped):
         return
     reasons = [skip.reason for skip in driver.journal.skipped if skip.eligible]
     reasons += [skip.reason for skip in driver.journal.skipped if not skip.eligible]

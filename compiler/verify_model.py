@@ -10,7 +10,7 @@ import onnx_graphsurgeon as gs
 import onnxruntime as ort
 
 from sardonyx.compiler.check_model import first_line
-from sardonyx.compiler.cut import Feeds, Unknown, feeds_for
+from sardonyx.compiler.cut import SIZES, Feeds, Unknown, feeds_for
 from sardonyx.compiler.driver import Driver
 from sardonyx.compiler.emit import emit
 from sardonyx.compiler.execute import fitting, read_arrays
@@ -79,19 +79,26 @@ def _difference(wanted: onnx.ModelProto, given: onnx.ModelProto, feeds: Feeds, n
 
 
 def _made_up(model: onnx.ModelProto, graph: gs.Graph) -> Feeds:
+    """Values that the model runs on, if those that differ in all sizes or else agree do."""
     records = [record for scope in record_scopes(graph) for record in scope.records]
-    try:
-        return feeds_for(model.graph.input, records)
-    except Unknown as error:
-        raise InputError(
-            f"the full check cannot make up values for input '{error}': give --calibration"
-        ) from error
+    for sizes in SIZES:
+        try:
+            feeds = feeds_for(model.graph.input, records, sizes)
+            _run(model, feeds, "the source")
+            return feeds
+        except Unknown as error:
+            failure = f"the full check cannot make up values for input '{error}'"
+        except InputError as error:
+            failure = str(error)
+    raise InputError(f"{failure}; give inputs that fit with --calibration")
 
 
 def _run(model: onnx.ModelProto, feeds: Feeds, name: str) -> list[np.ndarray]:
     try:
+        options = ort.SessionOptions()
+        options.log_severity_level = 4  # the sentence says it
         session = ort.InferenceSession(
-            model.SerializeToString(), providers=["CPUExecutionProvider"]
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
         wanted = {info.name: info for info in session.get_inputs()}
         return list(session.run(None, fitting(wanted, feeds)))

@@ -8,6 +8,7 @@ from sardonyx.models.embed import embed, mean_pool
 from sardonyx.models.hugging_face import encoder_from_directory
 from sardonyx.models.packages import PACKAGES, Package, PackageMissing
 from sardonyx.models.real_models import (
+    exported_models,
     minilm_l3_onnx,
     minilm_l6,
     minilm_tokenizer,
@@ -33,6 +34,7 @@ __all__ = [
     "build_encoder",
     "embed",
     "encoder_from_directory",
+    "exported_models",
     "held_out_snippets",
     "mean_pool",
     "minilm_l3_onnx",

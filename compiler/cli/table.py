@@ -25,6 +25,8 @@ def print_report(report: CompileReport, console: Console) -> None:
             f"Quantized {totals.weights_quantized:,} of {totals.weights:,} weights ({share:.3%}) "
             f"to {totals.bits_per_weight:.2f} bits each; {totals.outlier_share:.3%} are outliers."
         )
+    elif report.tensors == [] and report.skipped:
+        console.print("Quantized nothing: no product or lookup reads floating-point weights.")
     for reason, names in _by_reason(report).items():
         shown = ", ".join(names[:2]) + (", ..." if len(names) > 2 else "")
         text = f"Left alone {len(names)}: {escape(reason)}: [dim]{escape(shown)}[/]"
