@@ -289,8 +289,9 @@ def functions(model: ModelProto, *bodies: tuple[str, str]) -> None:
     """Functions that call each other, and a call of the first."""
     opsets = [*model.opset_import, helper.make_opsetid("my", 1)]
     for name, called in bodies:
-        call = helper.make_node(called, ["x"], ["y"], domain="my")
-        made = helper.make_function("my", name, ["x"], ["y"], [call], opsets)
+        product = helper.make_node("MatMul", ["x", "x"], ["xx"])
+        call = helper.make_node(called, ["xx"], ["y"], domain="my")
+        made = helper.make_function("my", name, ["x"], ["y"], [product, call], opsets)
         model.functions.append(made)
     model.opset_import.append(helper.make_opsetid("my", 1))
     model.graph.node.append(
