@@ -174,9 +174,10 @@ def _dress(graph: gs.Graph, proto: onnx.GraphProto) -> None:
         if written.doc_string:
             node.attrs[DOC] = written.doc_string
         for attribute in written.attribute:
-            if attribute.name not in node.attrs:  # a kind that graphsurgeon skips
-                node.attrs[attribute.name] = onnx.helper.get_attribute_value(attribute)
-            value = node.attrs[attribute.name]
+            value = node.attrs.pop(attribute.name, None)
+            if value is None:  # a kind that graphsurgeon skips
+                value = onnx.helper.get_attribute_value(attribute)
+            node.attrs[attribute.name] = value
             if isinstance(value, gs.Graph):
                 _dress(value, attribute.g)
             elif isinstance(value, gs.Constant):
