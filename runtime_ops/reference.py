@@ -1,5 +1,6 @@
 """The reference executor: onnx's own evaluator with our ops. It defines what a graph computes."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -7,21 +8,31 @@ import onnx
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
-from sardonyx.runtime_ops.ops import DOMAIN, OPS, CustomOp
+from sardonyx.runtime_ops.contrib import MEANINGS, simplified_layer_norm
+from sardonyx.runtime_ops.ops import DOMAIN, OPS
+
+Meaning = Callable[..., Any]
 
 
-def _op_run(op: CustomOp) -> type[OpRun]:
-    """The evaluator's class for one of our ops: its `meaning`, with the attributes it has."""
+def _op_run(domain: str, name: str, meaning: Meaning) -> type[OpRun]:
+    """The evaluator's class for an op that numpy defines."""
 
-    def _run(self: OpRun, *inputs: np.ndarray, **attributes: Any) -> tuple[np.ndarray]:
-        return (op.meaning(*inputs, **attributes),)
+    def _run(self: OpRun, *inputs: np.ndarray | None, **attributes: Any) -> tuple[Any, ...]:
+        results = meaning(*inputs, **attributes)
+        outputs = results if isinstance(results, tuple) else (results,)
+        return outputs[: len(self.onnx_node.output)]
 
-    return type(op.name, (OpRun,), {"op_domain": DOMAIN, "_run": _run})
+    return type(name, (OpRun,), {"op_domain": domain, "_run": _run})
 
 
 def reference_session(model: onnx.ModelProto | str) -> ReferenceEvaluator:
     """An evaluator whose ``run(output_names, feeds)`` follows the numpy definitions.
 
-    ``model``: a model or the path of one. Local functions of other domains run by their bodies.
+    ``model``: a model or the path of one. Contrib ops of onnxruntime run by `contrib.MEANINGS`;
+    local functions of other domains by their bodies.
     """
-    return ReferenceEvaluator(model, new_ops=[_op_run(op) for op in OPS.values()])
+    ops = [_op_run(DOMAIN, name, op.meaning) for name, op in OPS.items()]
+    ops += [_op_run("com.microsoft", name, meaning) for name, meaning in MEANINGS.items()]
+    # onnxruntime writes this one into the standard domain
+    ops.append(_op_run("", "SimplifiedLayerNormalization", simplified_layer_norm))
+    return ReferenceEvaluator(model, new_ops=ops)

@@ -10,7 +10,7 @@ from sardonyx.passes.base import Pass
 from sardonyx.passes.facts import CONSTANTS_ARE_INITIALIZERS
 from sardonyx.passes.fused import MICROSOFT, obstacle, operand
 from sardonyx.passes.journal import Journal
-from sardonyx.passes.metadata import inherit
+from sardonyx.passes.metadata import annotate, inherit
 from sardonyx.passes.rewrite import Draft, Replacements, replace_nodes, take_outputs
 from sardonyx.passes.scopes import all_nodes
 from sardonyx.passes.weights import is_float, values_of
@@ -62,6 +62,7 @@ def _unfused(node: gs.Node) -> list[gs.Node]:
     draft.add("MultiHeadAttention", "Attend", given, domain=MICROSOFT, **attrs)
     attend = draft.nodes[-1]
     inherit(attend, node)
+    annotate(attend, **{"pass": UnfuseAttention.name})
     attend.outputs[0] = output
     if present and not present[0].is_empty():
         _stack(draft, attend, present[0])

@@ -11,7 +11,7 @@ from sardonyx.passes.base import Pass
 from sardonyx.passes.facts import CONSTANTS_ARE_INITIALIZERS
 from sardonyx.passes.fused import MICROSOFT, obstacle, operand
 from sardonyx.passes.journal import Journal
-from sardonyx.passes.metadata import inherit
+from sardonyx.passes.metadata import annotate, inherit
 from sardonyx.passes.rewrite import Draft, Replacements, replace_nodes, take_outputs
 from sardonyx.passes.scopes import all_nodes
 
@@ -67,6 +67,7 @@ def _unfused(node: gs.Node) -> list[gs.Node]:
     if not embedding_sum.is_empty():
         normalize.outputs += [gs.Variable.empty(), gs.Variable.empty(), embedding_sum]
     inherit(normalize, node)
+    annotate(normalize, **{"pass": UnfuseEmbedLayerNorm.name})
     return draft.nodes
 
 

@@ -95,6 +95,7 @@ def linear_like_gobo(path: Path, output: Path) -> None:
 VARIANTS: dict[str, Make] = {
     "gobo": gobo("gobo"),
     "gobo optimal": gobo("gobo", "gobo.solver=optimal"),
+    "gobo-roberta": gobo("gobo-roberta"),
     "gobo4": gobo("gobo4"),
     "gobo4 optimal": gobo("gobo4", "gobo.solver=optimal"),
     "gobo 2-bit": gobo("gobo", "gobo.bits=2"),
