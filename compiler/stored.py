@@ -29,8 +29,9 @@ class Span:
         with self.path.open("rb") as file:
             file.seek(self.offset)
             for start in range(0, self.length, size):
-                block = file.read(min(size, self.length - start))
-                if not block:
+                wanted = min(size, self.length - start)
+                block = file.read(wanted)
+                if len(block) < wanted:
                     raise InputError(f"'{self.path}' became shorter while it was in use")
                 yield block
 
