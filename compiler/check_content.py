@@ -29,16 +29,29 @@ def check_text(model: onnx.ModelProto, name: str) -> None:
                     )
 
 
-def check_data(model: onnx.ModelProto, name: str) -> None:
-    """Refuse initializers of one name, and data of another length than shape and type need."""
-    main = set(_names(model.graph))
-    for graph in graphs(model.graph):
-        names = Counter(_names(graph))
-        if graph is not model.graph:
-            names.update(main & set(names))
-        for culprit, count in names.items():
+def check_names(model: onnx.ModelProto, name: str) -> None:
+    """Refuse names that initializers or nodes of a graph share."""
+    main = set(_constants(model.graph))
+    for number, graph in enumerate(graphs(model.graph)):
+        hidden = main & set(_constants(graph)) if number else ()
+        for kind, names in {
+            "initializers": [*_constants(graph), *hidden],
+            "nodes": [node.name for node in graph.node if node.name],
+        }.items():
+            culprit, count = next(iter(Counter(names).most_common(1)), ("", 0))
             if count > 1:
-                raise InputError(f"{name} is not valid: several initializers are named '{culprit}'")
+                raise InputError(
+                    f"{name} is not a valid ONNX model: {count} {kind} are named '{culprit}'"
+                )
+
+
+def _constants(graph: onnx.GraphProto) -> Iterator[str]:
+    yield from (tensor.name for tensor in graph.initializer)
+    yield from (sparse.values.name for sparse in graph.sparse_initializer)
+
+
+def check_data(model: onnx.ModelProto, name: str) -> None:
+    """Refuse data of another length than shape and type need."""
     for message in walk(model):
         if isinstance(message, onnx.TensorProto):
             fault = _fault(message)
@@ -46,11 +59,6 @@ def check_data(model: onnx.ModelProto, name: str) -> None:
                 raise InputError(
                     f"{name} is not a valid ONNX model: initializer '{message.name}' {fault}"
                 )
-
-
-def _names(graph: onnx.GraphProto) -> Iterator[str]:
-    yield from (tensor.name for tensor in graph.initializer)
-    yield from (sparse.values.name for sparse in graph.sparse_initializer)
 
 
 def _fault(tensor: onnx.TensorProto) -> str:

@@ -3,6 +3,7 @@
 from collections import Counter
 
 import onnx
+import onnxruntime as ort
 
 from sardonyx.compiler.messages import graphs, walk, with_initializers
 from sardonyx.compiler.stand_ins import uses_unknown_ops, with_stand_ins
@@ -20,6 +21,7 @@ FIRST_IR_WITH_CONSTANTS = 4
 """Before it, every initializer had to be listed as an input."""
 
 _LARGE = 1 << 12
+_PREFIX = "[ShapeInferenceError] Inference error(s): "
 _ELSEWHERE = "keeps data in another file: only dense initializers may"
 
 
@@ -38,6 +40,8 @@ def check_graph(model: onnx.ModelProto, name: str) -> None:
 def check_versions(model: onnx.ModelProto, name: str) -> None:
     """Refuse what is no model, and IR and operator set versions outside the known ranges."""
     check_graph(model, name)
+    if not model.graph.output:
+        raise InputError(f"{name} is not a valid ONNX model: its graph has no output")
     if model.ir_version not in IR_VERSIONS:
         raise InputError(
             f"{name} has IR version {model.ir_version}; versions {IR_VERSIONS[0]} to "
@@ -79,6 +83,35 @@ def check_valid(model: onnx.ModelProto, name: str) -> None:
         onnx.checker.check_model(with_stand_ins(light) if uses_unknown_ops(light) else light)
     except (onnx.checker.ValidationError, ValueError) as error:
         raise InputError(f"{name} is not a valid ONNX model: {first_line(error)}") from error
+
+
+def infer_types(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
+    """The model's shell with all types and shapes that can be inferred.
+
+    Refuses what contradicts itself, in the view of both onnx and onnxruntime: onnx alone has been
+    seen to be wrong.
+    """
+    light = shell(model)
+    known = with_stand_ins(light)
+    for strictly in (True, False):
+        try:
+            return onnx.shape_inference.infer_shapes(known, strictly, strictly, strictly)
+        except (onnx.shape_inference.InferenceError, ValueError, RuntimeError) as error:
+            if not _loads(light):
+                reason = first_line(error).removeprefix(_PREFIX)
+                raise InputError(f"{name} is not a valid ONNX model: {reason}") from error
+    return known
+
+
+def _loads(model: onnx.ModelProto) -> bool:
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    try:
+        ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    except Exception:
+        return False
+    return True
 
 
 def shell(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -9,10 +9,12 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from sardonyx.compiler.emit import op_functions
+from sardonyx.compiler.export import export, header
 from sardonyx.compiler.load import Source
+from sardonyx.compiler.messages import initializers
 from sardonyx.compiler.operands import Operand, operands
 from sardonyx.compiler.region import Record, Region, record_of
-from sardonyx.compiler.stored import StoredValues
+from sardonyx.compiler.stored import fill
 from sardonyx.passes.scopes import all_constants
 from sardonyx.runtime_ops.ops import DOMAIN
 
@@ -108,17 +110,12 @@ class _Cut:
         return self.tensors[name]
 
     def _export(self, graph: gs.Graph) -> onnx.ModelProto:
-        inputs = [self._typed(tensor) for tensor in graph.inputs]
-        model: onnx.ModelProto = gs.export_onnx(graph, do_type_check=False)
-        del model.graph.input[:]
-        model.graph.input.extend(inputs)
-        for written in model.graph.initializer:
-            values = self.tensors[written.name]._values
-            if isinstance(values, StoredValues):
-                name = written.name
-                written.CopyFrom(values.whole())
-                written.name = name
-        del model.opset_import[:]
+        written = header(graph)
+        del written.input[:]
+        written.input.extend(self._typed(tensor) for tensor in graph.inputs)
+        model = onnx.ModelProto(graph=export(graph, written))
+        for tensor in initializers(model):
+            fill(tensor)
         model.opset_import.extend(self.source.model.opset_import)
         domains = {opset.domain for opset in model.opset_import}
         for domain in {node.domain or "" for node in graph.nodes} - domains - {""}:

@@ -3,11 +3,12 @@
 import onnx
 import onnx_graphsurgeon as gs
 
+from sardonyx.compiler import stored
 from sardonyx.compiler.check_model import check_quantizable
 from sardonyx.compiler.export import export
 from sardonyx.compiler.load import Source
 from sardonyx.compiler.messages import copy_without, initializers
-from sardonyx.compiler.stored import LARGEST_INLINE, fill, stored_bytes
+from sardonyx.compiler.stored import fill, stored_bytes
 from sardonyx.passes.scopes import all_nodes
 from sardonyx.runtime_ops.ops import DOMAIN, OPS, VERSION
 from sardonyx.runtime_ops.packing import LANES, ROWS
@@ -31,7 +32,7 @@ def emit(source: Source, graph: gs.Graph) -> onnx.ModelProto:
         model.functions.extend(f for f in source.model.functions if f.domain != DOMAIN)
         model.functions.extend(functions)
     _import_domains(model, graph)
-    if sum(map(stored_bytes, initializers(model))) <= LARGEST_INLINE:
+    if sum(map(stored_bytes, initializers(model))) <= stored.LARGEST_INLINE:
         for tensor in initializers(model):
             fill(tensor)
     return model

@@ -47,6 +47,19 @@ def export(
     return proto
 
 
+def header(graph: gs.Graph) -> onnx.GraphProto:
+    """What to take as the message of a graph that was not read but made."""
+    ends = [[_info(tensor) for tensor in tensors] for tensors in (graph.inputs, graph.outputs)]
+    return onnx.GraphProto(name=graph.name, input=ends[0], output=ends[1])
+
+
+def _info(tensor: gs.Tensor) -> onnx.ValueInfoProto:
+    if tensor.dtype is None:
+        return onnx.ValueInfoProto(name=tensor.name)
+    kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(tensor.dtype))
+    return onnx.helper.make_tensor_value_info(tensor.name, kind, tensor.shape)
+
+
 def _defined(graph: onnx.GraphProto) -> Names:
     """Names of the values that a graph itself defined when it was read."""
     names = {tensor.name for tensor in graph.initializer}
@@ -88,7 +101,8 @@ def _attribute(
 ) -> onnx.AttributeProto:
     if isinstance(value, gs.Graph):
         made = onnx.AttributeProto(name=name, type=onnx.AttributeProto.GRAPH)
-        made.g.CopyFrom(export(value, written.g, outside))
+        as_read = written.g if written.HasField("g") else header(value)
+        made.g.CopyFrom(export(value, as_read, outside))
     elif isinstance(value, list) and not value:
         made = onnx.AttributeProto(name=name, type=written.type or onnx.AttributeProto.INTS)
     else:
@@ -150,9 +164,7 @@ def _write_infos(
         if tensor.name in known or not isinstance(tensor, gs.Variable) or tensor.dtype is None:
             continue
         if tensor.name not in old or any(node.domain == DOMAIN for node in tensor.inputs):
-            kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(tensor.dtype))
-            info = onnx.helper.make_tensor_value_info(tensor.name, kind, tensor.shape)
-            proto.value_info.append(info)
+            proto.value_info.append(_info(tensor))
 
 
 def _mentioned(graph: onnx.GraphProto) -> set[str]:

@@ -10,7 +10,7 @@ from onnx_graphsurgeon.importers.onnx_importer import OnnxImporter
 from onnx_graphsurgeon.ir.tensor import LazyValues, SparseValues
 from onnx_graphsurgeon.logger import G_LOGGER
 
-from sardonyx.compiler.check_content import check_data, check_text
+from sardonyx.compiler.check_content import check_data, check_names, check_text
 from sardonyx.compiler.check_model import (
     FIRST_IR_WITH_CONSTANTS,
     check_representable,
@@ -18,13 +18,12 @@ from sardonyx.compiler.check_model import (
     check_versions,
     default_opset,
     first_line,
-    shell,
+    infer_types,
 )
 from sardonyx.compiler.external_data import external_span
 from sardonyx.compiler.inline import inline_functions
 from sardonyx.compiler.messages import graphs, initializers, keep
 from sardonyx.compiler.model_file import read_model
-from sardonyx.compiler.stand_ins import with_stand_ins
 from sardonyx.compiler.stored import Span, StoredSparse, StoredValues, is_stored, point
 from sardonyx.passes.metadata import DOC, PROPS, WRITTEN
 from sardonyx.passes.scopes import scopes
@@ -73,14 +72,14 @@ def load(model: Path | onnx.ModelProto) -> tuple[Source, gs.Graph]:
     check_text(proto, name)
     check_versions(proto, name)
     check_representable(proto, name)
+    check_names(proto, name)
     external = place_data(proto, inline, path.parent if path else Path(), name)
     check_data(proto, name)
     _drop_listed_constants(proto)
     check_valid(proto, name)
     proto = inline_functions(proto)
     source = Source(path, proto, tuple(external))
-    inferred = onnx.shape_inference.infer_shapes(with_stand_ins(shell(proto))).graph
-    _note_types(inferred, source.shapes)
+    _note_types(infer_types(proto, name).graph, source.shapes)
     graph = _import(proto, name)
     _give_types(graph, source.shapes)
     return source, graph
@@ -175,9 +174,10 @@ def _dress(graph: gs.Graph, proto: onnx.GraphProto) -> None:
         if written.doc_string:
             node.attrs[DOC] = written.doc_string
         for attribute in written.attribute:
-            if attribute.name not in node.attrs:  # a kind that graphsurgeon skips
-                node.attrs[attribute.name] = onnx.helper.get_attribute_value(attribute)
-            value = node.attrs[attribute.name]
+            value = node.attrs.pop(attribute.name, None)
+            if value is None:  # a kind that graphsurgeon skips
+                value = onnx.helper.get_attribute_value(attribute)
+            node.attrs[attribute.name] = value
             if isinstance(value, gs.Graph):
                 _dress(value, attribute.g)
             elif isinstance(value, gs.Constant):

@@ -33,7 +33,11 @@ NORMALIZE: tuple[Pass, ...] = (LiftConstants(),)
 
 @dataclass(frozen=True)
 class Compiled:
-    """A compiled model and the report of how it came to be. ``sources``: files of the input."""
+    """A compiled model and the report of how it came to be.
+
+    ``model``: complete unless its weights exceed 1.9 GB; those that no pass changed stay in the
+    input's files then, and `save` copies them. ``sources``: files of the input.
+    """
 
     model: onnx.ModelProto
     report: CompileReport

@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx_graphsurgeon.ir.tensor import LazyValues, SparseValues
+
+from sardonyx.runtime_ops.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -21,32 +22,22 @@ class Span:
 
     def read(self) -> bytes:
         """The bytes."""
-        with self.path.open("rb") as file:
-            file.seek(self.offset)
-            return file.read(self.length)
+        return b"".join(self.blocks(self.length or 1))
 
-    def blocks(self) -> Iterator[bytes]:
-        """The bytes, a few at a time. Raises EOFError where the file ends before them."""
+    def blocks(self, size: int = 1 << 20) -> Iterator[bytes]:
+        """The bytes, some at a time."""
         with self.path.open("rb") as file:
             file.seek(self.offset)
-            left = self.length
-            while left:
-                block = file.read(min(left, _BLOCK))
-                if not block:
-                    raise EOFError
-                left -= len(block)
+            for start in range(0, self.length, size):
+                wanted = min(size, self.length - start)
+                block = file.read(wanted)
+                if len(block) < wanted:
+                    raise InputError(f"'{self.path}' became shorter while it was in use")
                 yield block
-
-    def copy_to(self, out: BinaryIO) -> None:
-        """Append the bytes to a file, never holding more than a few."""
-        for block in self.blocks():
-            out.write(block)
 
 
 LARGEST_INLINE = 1_900_000_000
 """Bytes of weights; a protobuf message cannot exceed 2 GiB. Above it, weights lie in files."""
-
-_BLOCK = 1 << 20
 
 
 def is_stored(tensor: onnx.TensorProto) -> bool:

@@ -67,10 +67,7 @@ def _spill(model: onnx.ModelProto, file: Path, location: str) -> onnx.ModelProto
             if stored_bytes(tensor) < _LARGE:
                 return tensor
             span, offset = span_of(tensor), out.tell()
-            if span:
-                span.copy_to(out)
-            else:
-                out.write(tensor.raw_data)
+            out.writelines(span.blocks() if span else (tensor.raw_data,))
             placed: onnx.TensorProto = copy_without(tensor, "raw_data")
             point(placed, Span(Path(location), offset, out.tell() - offset))
             return placed

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -60,3 +63,37 @@ def bert_file(bert: onnx.ModelProto, tmp_path: Path) -> Path:
 def round_trip() -> Callable[[onnx.ModelProto | Path], onnx.ModelProto]:
     """load, then emit."""
     return lambda model: emit(*load(model))
+
+
+@pytest.fixture(scope="session")
+def judge(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[int]]:
+    """Compile and run files, in a process of their own with little memory; the exit codes.
+
+    Each must end in time, in the two documented ways: done, or refused in one sentence, with no
+    traceback and no file left behind. What was compiled must run if the file itself does.
+    """
+    feeds = tmp_path_factory.mktemp("feeds") / "in.npz"
+    ids = np.array([[1, 5, 9]])
+    np.savez(feeds, input_ids=ids, attention_mask=ids // ids, token_type_ids=ids * 0)
+
+    def run(paths: list[Path], seconds: float = 300) -> list[int]:
+        before = {path: sorted(path.parent.iterdir()) for path in paths}
+        child = [sys.executable, Path(__file__).with_name("child.py"), feeds, *paths]
+        done = subprocess.run(
+            child, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=seconds, check=False
+        )
+        lines = done.stdout.decode().splitlines()
+        assert done.returncode == 0, lines[-1:]
+        answers = [json.loads(line) for line in lines[1::2]]
+        for path, answer in zip(paths, answers, strict=True):
+            for command, (code, error, traceback) in answer.items():
+                assert not traceback, f"{path}, {command}: {traceback}"
+                assert code in (0, 1), f"{path}, {command}: {error}"
+                assert error.count("\n") == code, f"{path}, {command}: {error}"
+                assert error.startswith("Error: ") or not code
+            if "result ran" in answer:
+                assert answer["result ran"][0] == answer["ran"][0], path
+            assert sorted(path.parent.iterdir()) == before[path]
+        return [answer["compiled"][0] for answer in answers]
+
+    return run

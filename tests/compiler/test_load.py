@@ -115,6 +115,24 @@ def test_a_graph_that_the_checker_refuses(model):
     assert "No Op registered for NoSuchOp" in refusal(model)
 
 
+def test_types_and_shapes_that_contradict(model):
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 65
+    assert refusal(model) == (
+        "the model is not a valid ONNX model: (op_type:MatMul, node name: dense): "
+        "[ShapeInferenceError] Incompatible dimensions for matrix multiplication"
+    )
+    model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 64
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.INT64
+    assert "(op_type:MatMul, node name: dense): B has inconsistent type" in refusal(model)
+    model.graph.input[0].type.tensor_type.elem_type = 99
+    assert refusal(model) == "the model is not a valid ONNX model: Invalid tensor data type 99"
+
+
+def test_no_output(model):
+    del model.graph.output[:]
+    assert refusal(model) == "the model is not a valid ONNX model: its graph has no output"
+
+
 @pytest.mark.parametrize("change", [-4, 4, -20000])
 def test_inline_data_of_another_length(model, tmp_path, change):
     data = model.graph.initializer[0].raw_data

@@ -9,6 +9,7 @@ import onnx
 import pytest
 
 from sardonyx.compiler import InputError, compile, stored, write
+from sardonyx.compiler.stored import span_of
 from sardonyx.compiler.write import check_output, replacing, write_model
 
 
@@ -36,6 +37,36 @@ def test_large_weights_go_to_a_data_file(compiled, tmp_path, monkeypatch, run_or
     arrays = {t.name: onnx.numpy_helper.to_array(t) for t in whole.graph.initializer}
     for tensor in again.graph.initializer:
         assert np.array_equal(onnx.numpy_helper.to_array(tensor), arrays[tensor.name])
+
+
+def test_weights_that_no_pass_changed_go_from_file_to_file(
+    bert, bert_file, tmp_path, monkeypatch, run_ort
+):
+    (tmp_path / "recipe.toml").write_text('[[passes]]\npass = "remove-unused"')
+    monkeypatch.setattr(stored, "LARGEST_INLINE", 1000)
+    compiled = compile(bert_file, tmp_path / "recipe.toml")
+    assert compiled.model.ByteSize() < bert_file.stat().st_size / 4
+    compiled.save(tmp_path / "out.onnx")
+    assert (tmp_path / "out.onnx.data").stat().st_size > bert_file.stat().st_size / 2
+    arrays = {t.name: onnx.numpy_helper.to_array(t) for t in bert.graph.initializer}
+    for tensor in onnx.load(tmp_path / "out.onnx").graph.initializer:
+        if tensor.name in arrays:
+            assert np.array_equal(onnx.numpy_helper.to_array(tensor), arrays[tensor.name])
+    feeds = {v.name: np.ones((1, 3), np.int64) for v in bert.graph.input}
+    assert all(map(np.array_equal, run_ort(tmp_path / "out.onnx", feeds), run_ort(bert, feeds)))
+
+
+@pytest.mark.parametrize("left", [0, 100_000, -1])
+def test_a_source_that_was_cut_meanwhile(bert_file, tmp_path, monkeypatch, left):
+    (tmp_path / "recipe.toml").write_text('[[passes]]\npass = "remove-unused"')
+    monkeypatch.setattr(stored, "LARGEST_INLINE", 1000)
+    compiled = compile(bert_file, tmp_path / "recipe.toml", verify="off")
+    spans = [span_of(t) for t in compiled.model.graph.initializer]
+    last = max(span.offset + span.length for span in spans if span)
+    os.truncate(bert_file, left % last)
+    with pytest.raises(InputError, match=r"bert\.onnx' became shorter while it was in use"):
+        compiled.save(tmp_path / "out.onnx")
+    assert listing(tmp_path) == ["recipe.toml", "source"]
 
 
 def test_saving_leaves_the_model_as_it_is(compiled, tmp_path, monkeypatch):
