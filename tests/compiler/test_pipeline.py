@@ -12,6 +12,7 @@ from onnxruntime.transformers.optimizer import optimize_model
 
 from sardonyx.compiler import Compiled, InputError, Recipe, compile, load_recipe
 from sardonyx.compiler.dump import Dump
+from sardonyx.models import EncoderConfig, seeded_bert
 from sardonyx.passes.cleanup.remove_unused import RemoveUnused
 
 STAGES = [
@@ -85,6 +86,16 @@ def test_a_model_that_onnxruntime_fused(bert_file, tmp_path, census):
     assert [skip.name for skip in have.skipped if skip.eligible] == []
     assert have.verification.regions == have.verification.regions_run
     assert have.verification.model_difference < 1e-5  # sums in another order
+
+
+def test_the_roberta_recipe_on_12_layers():
+    config = EncoderConfig(200, 64, 12, 4, 64, 32, type_vocab=0, position_offset=2)
+    model = seeded_bert(config, 0)
+    tensors = compile(model, "gobo-roberta", verify="off").report.tensors
+    assert len(tensors) == 12 * 6 + 1  # the position table is small
+    more = {(t.role, t.layer) for t in tensors if t.bits == 4 and t.layer is not None}
+    assert more == {(role, layer) for role in ("value", "ffn_in") for layer in range(6)}
+    assert {t.bits for t in tensors if t.layer is not None} == {3, 4}
 
 
 def test_stages_are_observed_in_order(bert):
