@@ -38,11 +38,9 @@ def _of(record: Record) -> Iterator[tuple[str, Operand]]:
     if first is None or second is None:
         return
     if record.domain == DOMAIN:
-        size = record.attrs["shape"][0]  # type: ignore[index]
-        if record.op.startswith("GoboGather"):
-            yield first.name, _rows(size)
-        else:
-            yield first.name, _values(record.inputs[2].dtype, size, 3)
+        lookup = record.op.startswith("GoboGather")
+        size = record.attrs["shape"][lookup]  # type: ignore[index]
+        yield first.name, _rows(size) if lookup else _values(record.inputs[2].dtype, size, 3)
     elif record.op == "Gather" and isinstance(first, gs.Constant):
         yield second.name, _rows(first.shape[record.attrs.get("axis", 0)])
     elif record.op == "MatMul" and isinstance(second, gs.Constant):

@@ -4,15 +4,27 @@ onnx knows nothing of contrib ops, so that all behind one would have no type. Wh
 outputs of the same type and shape; it is never run.
 """
 
+from collections.abc import Mapping
+from typing import NamedTuple
+
 import onnx
 
-_Parts = tuple[str, tuple[int, ...]]
 
-_SAME: _Parts = ("Identity", (0,))
+class _StandIn(NamedTuple):
+    """A standard op on some of the inputs, by their places."""
 
-_STAND_INS: dict[str, dict[int, _Parts]] = {
+    op: str
+    inputs: tuple[int, ...] = (0,)
+    attrs: Mapping[str, str] = {}
+
+
+_SAME = _StandIn("Identity")
+_ROWS = _StandIn("Gather", (2, 0))
+_LENGTHS = _StandIn("Einsum", (0,), {"equation": "bs->b"})
+
+_STAND_INS: dict[str, dict[int, _StandIn]] = {
     "BiasGelu": {0: _SAME},
-    "EmbedLayerNormalization": {0: ("Gather", (2, 0)), 2: ("Gather", (2, 0))},
+    "EmbedLayerNormalization": {0: _ROWS, 1: _LENGTHS, 2: _ROWS},
     "FastGelu": {0: _SAME},
     "Gelu": {0: _SAME},
     "GroupQueryAttention": {0: _SAME},
@@ -23,7 +35,7 @@ _STAND_INS: dict[str, dict[int, _Parts]] = {
     "SkipLayerNormalization": {0: _SAME, 3: _SAME},
     "SkipSimplifiedLayerNormalization": {0: _SAME, 3: _SAME},
 }
-"""By op and output: the standard op, and which inputs it takes."""
+"""By op and output."""
 
 _FIRST_STANDARD = {"LayerNormalization": 17, "Gelu": 20, "RotaryEmbedding": 23}
 """Ops that onnx came to know too, from this operator set on."""
@@ -67,7 +79,9 @@ def _nodes(node: onnx.NodeProto, opset: int) -> list[onnx.NodeProto]:
     if parts is None or (node.domain != "com.microsoft" and not _is_unknown(node, opset)):
         return [node]
     return [
-        onnx.helper.make_node(op, [node.input[i] for i in slots], [node.output[output]])
-        for output, (op, slots) in parts.items()
+        onnx.helper.make_node(
+            part.op, [node.input[i] for i in part.inputs], [node.output[output]], **part.attrs
+        )
+        for output, part in parts.items()
         if output < len(node.output) and node.output[output]
     ]

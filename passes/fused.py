@@ -50,9 +50,11 @@ def _attention(node: gs.Node) -> str:
 def _is_usual(mask: gs.Tensor, x: gs.Tensor) -> bool:
     """Whether a mask is sure to have a form that MultiHeadAttention takes too."""
     if mask.shape is None or len(mask.shape) != 1:
-        return mask.shape is not None and len(mask.shape) in (2, 3)
+        rank = len(mask.shape or ())
+        return rank == 3 or (rank == 2 and mask.shape[1] != 1)  # [batch, 1] masks nothing
     counted = bool(mask.inputs) and mask.inputs[0].op in ("ReduceSum", "EmbedLayerNormalization")
-    return counted or (x.shape is not None and mask.shape[0] == x.shape[0])
+    batch = x.shape[0] if x.shape else None  # None: unknown, and equal to nothing
+    return counted or (batch is not None and mask.shape[0] == batch)
 
 
 def _embeddings(node: gs.Node) -> str:

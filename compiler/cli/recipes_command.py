@@ -1,6 +1,7 @@
 """sardonyx recipes: the presets, and what one consists of."""
 
 import dataclasses
+from collections.abc import Iterator, Mapping
 from typing import Annotated
 
 import typer
@@ -8,6 +9,7 @@ from rich.table import Table
 
 from sardonyx.compiler.cli.screen import errors_as_sentences, out
 from sardonyx.compiler.recipe import load_recipe, preset_names
+from sardonyx.passes.base import Pass
 
 recipes = typer.Typer(help="List the recipes, or show one.", add_completion=False)
 
@@ -29,13 +31,22 @@ def show(name: Annotated[str, typer.Argument(help="A preset, or a path.")]) -> N
     with errors_as_sentences("interrupted"):
         recipe = load_recipe(name)
         out.print(f"[bold]{recipe.name}[/]: {recipe.description}")
-        table = Table("pass", "argument", "value", "to change it")
+        table = Table("pass and its arguments", "value", "to change it")
         for a_pass in recipe.passes:
-            fields = dataclasses.fields(a_pass)
-            for field in fields:
-                value = getattr(a_pass, field.name)
-                shown = "the rule's default" if value is None else str(value)
-                table.add_row(a_pass.name, field.name, shown, f"--set {a_pass.name}.{field.name}=")
-            if not fields:
-                table.add_row(a_pass.name, "", "", "")
+            table.add_row(f"[bold]{a_pass.name}[/]")
+            for argument, value, change in _arguments(a_pass):
+                table.add_row(f"  {argument}", value, change)
         out.print(table)
+
+
+def _arguments(a_pass: Pass) -> Iterator[tuple[str, str, str]]:
+    """Name, value and what changes it; of a table, for each of its keys."""
+    for field in dataclasses.fields(a_pass):
+        value = getattr(a_pass, field.name)
+        place = f"--set {a_pass.name}.{field.name}"
+        if not isinstance(value, Mapping):
+            yield field.name, "the rule's default" if value is None else str(value), f"{place}="
+        elif not value:
+            yield field.name, "an empty table", f"{place}.KEY="
+        else:
+            yield from ((f"{field.name}.{k}", str(v), f"{place}.{k}=") for k, v in value.items())

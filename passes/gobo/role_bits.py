@@ -39,14 +39,14 @@ def bits_for(place: Place, table: Mapping[Any, int], counts: Mapping[int, int], 
     """Bits of a weight at ``place`` in a model of ``depth`` layers.
 
     A role's own bits hold in the first layers only, as many as ``counts`` says (all, if it is
-    empty). A packed matrix gets the most that any of its three parts would.
+    empty). A packed matrix without bits of its own gets the most that any of its parts would.
     """
     default = table.get("default", 3)
     if counts and place.layer is not None and place.layer >= first_layers(counts, depth):
         return default
-    parts = ["query_key_value", "query", "key", "value"]
-    roles = parts if place.role == "query_key_value" else [place.role]
-    return max((table[role] for role in roles if role in table), default=default)
+    packed = place.role == "query_key_value" and place.role not in table
+    roles = ("query", "key", "value") if packed else (place.role,)
+    return max(table.get(role, default) for role in roles)
 
 
 def first_layers(counts: Mapping[int, int], depth: int) -> int:

@@ -29,7 +29,7 @@ class UnfuseAttention(Pass):
 
     1. with rotary positions, with a past that shares its buffer with the present, or without bias,
     2. whose W is no constant matrix of floats,
-    3. whose mask is of rank 4, or of rank 1 and perhaps more than the lengths.
+    3. whose mask is of rank 4, is [batch, 1], or is of rank 1 and perhaps more than the lengths.
     """
 
     name: ClassVar[str] = "unfuse-attention"

@@ -8,9 +8,11 @@ import sys
 import numpy as np
 import onnx
 import pytest
+from onnxruntime.transformers.optimizer import optimize_model
 
 from sardonyx.compiler import Compiled, InputError, Recipe, compile, load_recipe
 from sardonyx.compiler.dump import Dump
+from sardonyx.models import EncoderConfig, seeded_bert
 from sardonyx.passes.cleanup.remove_unused import RemoveUnused
 
 STAGES = [
@@ -68,6 +70,32 @@ def test_the_result_runs(bert, run_ort):
     want, have = run_ort(bert, feeds)[0], run_ort(compile(bert, "gobo4").model, feeds, True)[0]
     cosine = (want * have).sum() / np.sqrt((want**2).sum() * (have**2).sum())
     assert cosine > 0.95
+
+
+def test_a_model_that_onnxruntime_fused(bert_file, tmp_path, census):
+    """Its optimizer hides most weights in Attention and EmbedLayerNormalization."""
+    fused = optimize_model(str(bert_file), "bert", num_heads=4, hidden_size=64, opt_level=0)
+    fused.save_model_to_file(str(tmp_path / "fused.onnx"))
+    ops = census(onnx.load(tmp_path / "fused.onnx"))
+    assert (ops["Attention"], ops["EmbedLayerNormalization"]) == (2, 1)
+    want = compile(bert_file, "gobo").report
+    have = compile(tmp_path / "fused.onnx", "gobo", verify="full").report
+    assert have.totals.weights_quantized == want.totals.weights_quantized
+    kinds = [[(t.role, t.layer, t.bits) for t in report.tensors] for report in (want, have)]
+    assert sorted(kinds[0], key=str) == sorted(kinds[1], key=str)
+    assert [skip.name for skip in have.skipped if skip.eligible] == []
+    assert have.verification.regions == have.verification.regions_run
+    assert have.verification.model_difference < 1e-5  # sums in another order
+
+
+def test_the_roberta_recipe_on_12_layers():
+    config = EncoderConfig(200, 64, 12, 4, 64, 32, type_vocab=0, position_offset=2)
+    model = seeded_bert(config, 0)
+    tensors = compile(model, "gobo-roberta", verify="off").report.tensors
+    assert len(tensors) == 12 * 6 + 1  # the position table is small
+    more = {(t.role, t.layer) for t in tensors if t.bits == 4 and t.layer is not None}
+    assert more == {(role, layer) for role in ("value", "ffn_in") for layer in range(6)}
+    assert {t.bits for t in tensors if t.layer is not None} == {3, 4}
 
 
 def test_stages_are_observed_in_order(bert):

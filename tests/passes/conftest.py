@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -16,6 +18,8 @@ from sardonyx.passes import Pass
 from sardonyx.passes.cleanup.lift_constants import LiftConstants
 from sardonyx.passes.gobo.encode import Gobo
 from sardonyx.passes.journal import Journal
+from sardonyx.passes.roles import Place, weight_places
+from sardonyx.passes.weights import weight_uses
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,25 @@ def apply() -> Callable[[Pass, onnx.ModelProto], Rewritten]:
         return Rewritten(once, _decoded(model, journal), journal, rewrites, again)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def places() -> Callable[..., dict[str, Place]]:
+    """The place of every weight of a model, by its name or by that of the node that reads it."""
+
+    def find(
+        model: onnx.ModelProto | Path, of: Literal["weight", "node"] = "weight"
+    ) -> dict[str, Place]:
+        _, graph = load(model)
+        LiftConstants().run(graph, Journal())
+        uses = weight_uses(graph)
+        found = weight_places(graph, uses)
+        return {
+            (use.node if of == "node" else use.view.constant).name: found[id(use.view.constant)]
+            for use in uses
+        }
+
+    return find
 
 
 def _decoded(model: onnx.ModelProto, journal: Journal) -> onnx.ModelProto:

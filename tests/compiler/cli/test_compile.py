@@ -266,6 +266,57 @@ def test_recipes(cli, tmp_path):
     assert unknown.err.startswith("Error: unknown recipe 'gobbo': did you mean 'gobo'?")
 
 
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [
+        (
+            "gobo",
+            {
+                "bits.default": ("3", "--set gobo.bits.default="),
+                "role_layers": ("an empty table", "--set gobo.role_layers.KEY="),
+                "embedding_bits": ("4", "--set gobo.embedding_bits="),
+            },
+        ),
+        (
+            "gobo-roberta",
+            {
+                "bits.default": ("3", "--set gobo.bits.default="),
+                "bits.value": ("4", "--set gobo.bits.value="),
+                "bits.ffn_in": ("4", "--set gobo.bits.ffn_in="),
+                "role_layers.12": ("6", "--set gobo.role_layers.12="),
+                "role_layers.24": ("14", "--set gobo.role_layers.24="),
+            },
+        ),
+    ],
+)
+def test_a_recipe_shows_tables_key_by_key(cli, name, rows):
+    lines = cli("recipes", "show", name).out.splitlines()
+    cells = [[cell.strip() for cell in line.split("│")[1:4]] for line in lines if "│" in line]
+    shown = {argument: (value, change) for argument, value, change in cells}
+    assert rows.items() <= shown.items()
+    assert not any("{" in line for line in lines)
+
+
+def test_bits_by_role(cli, bert_here):
+    more = ("--set", "gobo.bits.value=4", "--report", "r.json", "-o", "x.onnx")
+    assert cli("compile", bert_here, "--recipe", "gobo", *more).code == 0
+    tensors = json.loads(Path("r.json").read_text())["tensors"]
+    bits = {(t["role"], t["layer"]): t["bits"] for t in tensors}
+    others = ("query", "key", "attention_output", "ffn_in", "ffn_out")
+    layers = (0, 1)
+    assert bits == {
+        **{("value", layer): 4 for layer in layers},
+        **{(role, layer): 3 for role in others for layer in layers},
+        ("embedding", None): 4,
+    }
+    nodes = [n for n in onnx.load("x.onnx").graph.node if n.domain]
+    notes = [{prop.key: prop.value for prop in node.metadata_props} for node in nodes]
+    ops = {note["sardonyx.role"]: node.op_type for node, note in zip(nodes, notes, strict=True)}
+    assert ops["value, layer 1"] == "GoboMatMul4"
+    assert ops["query, layer 1"] == "GoboMatMul3"
+    assert ops["embedding"] == "GoboGather4"
+
+
 def test_help_names_every_command(cli):
     text = cli("--help").out
     assert all(

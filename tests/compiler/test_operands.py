@@ -1,0 +1,108 @@
+"""Operands: what a weight tells of the tensor that meets it, for inputs of unknown type."""
+
+import numpy as np
+import onnx
+import pytest
+
+from sardonyx.compiler import compile
+from sardonyx.compiler.cut import feeds_for
+from sardonyx.compiler.load import load
+from sardonyx.compiler.operands import operands
+from sardonyx.compiler.region import record_all
+
+CASES = {
+    "MatMul": ("Y = MatMul (T, W)", 64, None, 3),
+    "Gemm": ("Y = Gemm (T, W)", 64, None, 2),
+    "Gemm of a turned weight": ("Y = Gemm <transB = 1> (T, W)", 96, None, 2),
+    "Gather": ("Y = Gather (W, T)", None, 64, 2),
+    "Gather along axis 1": ("Y = Gather <axis = 1> (W, T)", None, 96, 2),
+}
+"""Nodes that read T and W [64, 96]: T's width, its limit, the rank of the type made up for it."""
+
+
+@pytest.fixture
+def known(text_model, normal):
+    """What is known by name of tensor, in a graph of a few nodes."""
+
+    def find(text, dtype=np.float32):
+        model = text_model(
+            f"g (float[A] T, float[A] U) => (float[C] Y) {{ {text} }}",
+            W=normal(64, 96, dtype=dtype),
+        )
+        return operands(record_all(load(model)[1]))
+
+    return find
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_a_weight_tells(known, case):
+    text, width, limit, rank = CASES[case]
+    (found,) = known(text).values()
+    assert (found.width, found.limit) == (width, limit)
+    kind = found.type.tensor_type
+    sizes = [dim.dim_param or dim.dim_value for dim in kind.shape.dim]
+    assert len(sizes) == rank
+    assert sizes[-1] == (width or "rows_1")
+    assert kind.elem_type == (onnx.TensorProto.FLOAT if width else onnx.TensorProto.INT64)
+
+
+def test_the_type_is_that_of_the_weight(known):
+    found = known("Y = MatMul (T, W)", np.float16)["T"]
+    assert found.type.tensor_type.elem_type == onnx.TensorProto.FLOAT16
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Y = MatMul (W, T)",
+        "Y = MatMul (T, U)",
+        "Y = Gemm <transA = 1> (T, W)",
+        "Y = Gather (T, U)",
+        "Y = Add (T, W)",
+    ],
+)
+def test_others_tell_nothing(known, text):
+    assert known(text) == {}
+
+
+def test_the_first_counts(known):
+    assert known("Z = Gather <axis = 1> (W, T)\n Y = Gather (W, T)")["T"].limit == 96
+
+
+def test_compiled_ops_tell_the_same(text_model, normal):
+    model = text_model(
+        "g (float[A,64] X, int64[B] I) => (float[A,96] Y, float[B,64] Z) "
+        "{ Y = MatMul (X, W)\n Z = Gather (E, I) }",
+        W=normal(64, 96),
+        E=normal(100, 64),
+    )
+    graph = load(compile(model, "gobo").model)[1]
+    plain, compiled = (operands(record_all(g)) for g in (load(model)[1], graph))
+    assert plain == compiled
+    assert (plain["X"].width, plain["I"].limit) == (64, 100)
+
+
+def test_values_made_up_fit(text_model, normal):
+    """An exporter's shape may be wrong or open where a weight knows better."""
+    model = text_model(
+        "g (float[A,B] X, int32[C] I) => (float[A,96] Y, float[C,64] Z) "
+        "{ Y = MatMul (X, W)\n Z = Gather (E, I) }",
+        W=normal(64, 96),
+        E=normal(5000, 64),
+    )
+    feeds = feeds_for(model.graph.input, record_all(load(model)[1]))
+    assert feeds["X"].shape[-1] == 64
+    assert 1 < feeds["I"].max() < 5000
+    assert feeds["I"].dtype == np.int32
+
+
+def test_a_region_behind_an_unknown_op_is_checked(text_model, normal):
+    model = text_model(
+        "g (float[A,64] X) => (float[A,96] Y, float[A,64] V) "
+        "{ Z = my.Op (X)\n Y = MatMul (Z, W)\n I = my.Other (X)\n V = Gather (E, I) }",
+        W=normal(64, 96),
+        E=normal(100, 64),
+    )
+    model.opset_import.append(onnx.helper.make_opsetid("my", 1))
+    checked = compile(model, "gobo").report.verification
+    assert (checked.regions, checked.regions_run, checked.unchecked) == (2, 2, [])

@@ -1,0 +1,47 @@
+"""Models of onnxruntime's own ops, and what taking them apart does to the outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+
+from sardonyx.compiler.verify import relative_difference
+from sardonyx.passes import Pass
+
+
+@pytest.fixture(scope="session")
+def contrib(text_model: Callable[..., onnx.ModelProto]) -> Callable[..., onnx.ModelProto]:
+    """A model from text, as `text_model`, that knows onnxruntime's domain."""
+
+    def make(text: str, opset: int = 17, **initializers: Any) -> onnx.ModelProto:
+        model = text_model(text, opset, **initializers)
+        model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+        return model
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def unfuse(
+    apply: Callable[..., Any], run_ort: Callable[..., list[np.ndarray]]
+) -> Callable[..., onnx.ModelProto]:
+    """Apply a pass that must fire once; what it made, its outputs compared."""
+
+    def check(
+        a_pass: Pass, model: onnx.ModelProto, feeds: dict[str, np.ndarray]
+    ) -> onnx.ModelProto:
+        after = apply(a_pass, model)
+        assert (after.rewrites, after.again) == (1, 0)
+        made: onnx.ModelProto = after.model
+        assert made.graph.output == model.graph.output
+        for want, have in zip(run_ort(model, feeds), run_ort(made, feeds), strict=True):
+            assert np.isfinite(want).all()
+            assert relative_difference(want, have) <= a_pass.bound
+        return made
+
+    return check
