@@ -31,10 +31,15 @@ def first_line(error: BaseException) -> str:
     return lines[0].rstrip(".")
 
 
-def check_versions(model: onnx.ModelProto, name: str) -> None:
-    """Refuse what is no model, and IR and operator set versions outside the known ranges."""
+def check_graph(model: onnx.ModelProto, name: str) -> None:
+    """Refuse what is no model."""
     if not model.ir_version or not model.HasField("graph"):
         raise InputError(f"{name} is not an ONNX model: it holds no graph")
+
+
+def check_versions(model: onnx.ModelProto, name: str) -> None:
+    """Refuse what is no model, and IR and operator set versions outside the known ranges."""
+    check_graph(model, name)
     if not model.graph.output:
         raise InputError(f"{name} is not a valid ONNX model: its graph has no output")
     if model.ir_version not in IR_VERSIONS:

@@ -73,7 +73,7 @@ def load(model: Path | onnx.ModelProto) -> tuple[Source, gs.Graph]:
     check_versions(proto, name)
     check_representable(proto, name)
     check_names(proto, name)
-    external = _place(proto, inline, path.parent if path else Path(), name)
+    external = place_data(proto, inline, path.parent if path else Path(), name)
     check_data(proto, name)
     _drop_listed_constants(proto)
     check_valid(proto, name)
@@ -103,7 +103,7 @@ def _give_types(graph: gs.Graph, types: dict[str, onnx.TypeProto]) -> None:
                 tensor.shape = [dim.dim_value or dim.dim_param or None for dim in kind.shape.dim]
 
 
-def _place(
+def place_data(
     model: onnx.ModelProto, inline: Iterable[Span | None], folder: Path, name: str
 ) -> list[Span]:
     """Point initializers at the files that hold their data; return those in other files."""

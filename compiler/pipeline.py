@@ -12,6 +12,7 @@ from sardonyx.compiler.check_model import check_quantizable, check_valid
 from sardonyx.compiler.driver import Driver
 from sardonyx.compiler.emit import emit
 from sardonyx.compiler.load import load
+from sardonyx.compiler.notes import write_notes
 from sardonyx.compiler.recipe import Recipe, load_recipe
 from sardonyx.compiler.report import CompileReport
 from sardonyx.compiler.summarize import summarize
@@ -90,6 +91,8 @@ def compile(
             observe(a_pass.name, driver)
     _check_worth(recipe, passes, driver)
     compiled = emit(source, graph)
+    if any(run.rewrites for run in driver.runs):
+        write_notes(compiled, recipe.name, journal)
     check_valid(compiled, "the compiled model")
     if verify == "full":
         check_model(model, passes, driver, compiled, calibration)

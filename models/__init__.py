@@ -1,10 +1,13 @@
-"""Models to compile: encoder graphs written without PyTorch, and real ones by package name.
+"""Models to compile: exported, written without PyTorch, and real ones by package name.
 
 Stands alone: imports nothing else of the project, and at import time only numpy and onnx.
 """
 
 from sardonyx.models.config import BERT_BASE, TINY_BERT, TINY_MPNET, EncoderConfig, parameter_shapes
 from sardonyx.models.embed import embed, mean_pool
+from sardonyx.models.export.directory import ExportError
+from sardonyx.models.export.export_model import export_model
+from sardonyx.models.export.settings import ExportSettings
 from sardonyx.models.hugging_face import encoder_from_directory
 from sardonyx.models.packages import PACKAGES, Package, PackageMissing
 from sardonyx.models.real_models import (
@@ -29,11 +32,14 @@ __all__ = [
     "TINY_BERT",
     "TINY_MPNET",
     "EncoderConfig",
+    "ExportError",
+    "ExportSettings",
     "Package",
     "PackageMissing",
     "build_encoder",
     "embed",
     "encoder_from_directory",
+    "export_model",
     "exported_models",
     "held_out_snippets",
     "mean_pool",

@@ -1,13 +1,17 @@
-"""Libraries of the `models` extra, imported only where they are used."""
+"""Libraries of the extras, imported only where they are used."""
 
 from __future__ import annotations
 
 import importlib
 from types import ModuleType
 
+_EXTRAS = {"torch": "export", "transformers": "export", "onnxscript": "export"}
+_EXTRAS["optimum"] = "export-optimum"
+"""The extra of a library that is not of `models`."""
+
 
 def optional(name: str) -> ModuleType:
-    """Import a library of the `models` extra.
+    """Import a library of an extra.
 
     Raises:
         ImportError: it is not installed; the message says what to run.
@@ -15,4 +19,6 @@ def optional(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise ImportError(f"{name} is needed: run `pip install 'sardonyx[models]'`") from error
+        library = name.split(".", maxsplit=1)[0]
+        extra = _EXTRAS.get(library, "models")
+        raise ImportError(f"{library} is needed: run `pip install 'sardonyx[{extra}]'`") from error

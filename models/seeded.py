@@ -45,14 +45,14 @@ def seeded_weights(config: EncoderConfig, seed: int, outlier_share: float = 0.00
         generator = np.random.default_rng([seed, zlib.crc32(name.encode())])
         shape = shapes[name]
         if len(shape) == 2:
-            return _heavy_tailed(generator, shape, outlier_share)
+            return heavy_tailed(generator, shape, outlier_share)
         centre = np.float32(name.endswith("LayerNorm.weight"))
         return centre + np.float32(0.02) * generator.standard_normal(shape, np.float32)
 
     return weight
 
 
-def _heavy_tailed(
+def heavy_tailed(
     generator: np.random.Generator, shape: tuple[int, ...], outlier_share: float
 ) -> NDArray[np.float32]:
     values = generator.standard_normal(shape, np.float32)

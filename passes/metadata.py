@@ -7,6 +7,7 @@ from, for the little else that graphsurgeon leaves behind.
 
 import onnx_graphsurgeon as gs
 
+PREFIX = "sardonyx."
 PROPS = "sardonyx.metadata_props"
 DOC = "sardonyx.doc_string"
 WRITTEN = "sardonyx.written"
@@ -16,8 +17,13 @@ RESERVED = (PROPS, DOC, WRITTEN)
 def annotate(node: gs.Node, **notes: object) -> None:
     """Add notes to a node; they appear as ``sardonyx.KEY`` in the file."""
     props = dict(node.attrs.get(PROPS, {}))
-    props.update({f"sardonyx.{key}": str(value) for key, value in notes.items()})
+    props.update({f"{PREFIX}{key}": str(value) for key, value in notes.items()})
     node.attrs[PROPS] = props
+
+
+def describe(node: gs.Node, text: str) -> None:
+    """Say in the node's doc string what it is, unless the user's model says something there."""
+    node.attrs.setdefault(DOC, text)
 
 
 def inherit(node: gs.Node, old: gs.Node) -> None:

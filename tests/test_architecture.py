@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "models": {"models"},
     "runtime_ops": {"runtime_ops"},
     "passes": {"passes", "runtime_ops"},
-    "compiler": {"compiler", "passes", "runtime_ops"},
+    "compiler": {"compiler", "passes", "runtime_ops", "models"},
     "tools": {"tools", "compiler", "passes", "runtime_ops", "models"},
 }
 PARTS = ("compiler", "passes", "runtime_ops", "models")

@@ -5,7 +5,15 @@ from typing import Annotated
 
 import typer
 
-from sardonyx.compiler.cli import compile_command, recipes_command, run_command
+from sardonyx.compiler.cli import (
+    compile_command,
+    diff_command,
+    explain_command,
+    export_command,
+    recipes_command,
+    run_command,
+    view_command,
+)
 from sardonyx.compiler.cli.screen import out
 
 app = typer.Typer(
@@ -28,7 +36,11 @@ def _options(
 
 
 app.command("compile")(compile_command.compile_model)
+app.command("export")(export_command.export)
 app.command("run")(run_command.run_model)
+app.command("explain")(explain_command.explain_model)
+app.command("diff")(diff_command.diff_models)
+app.command("view")(view_command.view_model)
 app.add_typer(recipes_command.recipes, name="recipes")
 
 compile_app = typer.Typer(add_completion=False, rich_markup_mode="rich")

@@ -1,6 +1,7 @@
 """What every command shares: the console, errors as one sentence, progress."""
 
 import contextlib
+import sys
 from collections.abc import Iterator
 
 import typer
@@ -52,3 +53,11 @@ def progress_bar() -> Iterator[Report]:
             bar.update(tasks[what], completed=done, total=total)
 
         yield report
+
+
+@contextlib.contextmanager
+def spinner(what: str) -> Iterator[None]:
+    """Show on a terminal that long work goes on, also while sys.stderr is redirected."""
+    console = Console(file=sys.stderr)
+    with console.status(what) if console.is_terminal else contextlib.nullcontext():
+        yield

@@ -1,7 +1,7 @@
 """The tables that a compile ends with."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import takewhile
 
 from rich.console import Console
@@ -13,11 +13,14 @@ from sardonyx.compiler.report import CompileReport, TensorEntry
 _MOST_ROWS = 16
 """With more tensors than this, those that are alike share a row."""
 
+_WIDE = 100
+"""Columns of a screen on which a range of values fits one line."""
+
 
 def print_report(report: CompileReport, console: Console) -> None:
     """Tensors, totals, coverage, skips."""
     if report.tensors:
-        console.print(_tensor_table(report.tensors))
+        console.print(tensor_table(report.tensors, console.width))
     totals = report.totals
     if totals.weights:
         share = totals.weights_quantized / totals.weights
@@ -27,10 +30,7 @@ def print_report(report: CompileReport, console: Console) -> None:
         )
     elif report.tensors == [] and report.skipped:
         console.print("Quantized nothing: no product or lookup reads floating-point weights.")
-    for reason, names in _by_reason(report).items():
-        shown = ", ".join(names[:2]) + (", ..." if len(names) > 2 else "")
-        text = f"Left alone {len(names)}: {escape(reason)}: [dim]{escape(shown)}[/]"
-        console.print(text)
+    print_left_alone(_by_reason(report), console)
     checked = report.verification
     console.print(
         f"Checked: {checked.regions_run} of {checked.regions} changed places run before and after, "
@@ -44,16 +44,31 @@ def print_report(report: CompileReport, console: Console) -> None:
     )
 
 
+def print_left_alone(reasons: Mapping[str, list[str]], console: Console) -> None:
+    """A line for each reason, with the first names."""
+    for reason, names in reasons.items():
+        shown = ", ".join(names[:2]) + (", ..." if len(names) > 2 else "")
+        console.print(f"Left alone {len(names)}: {escape(reason)}: [dim]{escape(shown)}[/]")
+
+
 def megabytes(count: int) -> str:
     """Bytes as people read them (1 MB = 10^6 bytes)."""
     return f"{count / 1e6:,.2f} MB" if count >= 10_000 else f"{count:,} B"
 
 
-def _tensor_table(tensors: list[TensorEntry]) -> Table:
+def tensor_table(tensors: list[TensorEntry], width: int) -> Table:
+    """A row for each encoded weight, for a screen of ``width`` columns; those alike share one
+    where there are many."""
     table = Table(title="Quantized weights", title_justify="left")
     table.add_column("read by", overflow="fold")
     for name in ("op", "bits", "outliers", "SQNR", "before", "after"):
-        table.add_column(name, justify="left" if name == "op" else "right", no_wrap=True)
+        spans = name in ("outliers", "SQNR")
+        table.add_column(
+            name,
+            justify="left" if name == "op" else "right",
+            no_wrap=not spans,
+            max_width=8 if spans and width < _WIDE else None,
+        )
     shared = _shared_folder([tensor.node for tensor in tensors])
     groups: dict[object, list[TensorEntry]] = defaultdict(list)
     for tensor in tensors:
@@ -66,8 +81,8 @@ def _tensor_table(tensors: list[TensorEntry]) -> Table:
             escape(node if len(group) == 1 else f"{len(group)} like {node}"),
             first.op,
             str(first.bits),
-            _span((t.outlier_share for t in group), "{:.2%}"),
-            _span((t.sqnr_db for t in group if t.sqnr_db is not None), "{:.1f} dB"),
+            _span((t.outlier_share for t in group), "{:.2f}", "%", 100),
+            _span((t.sqnr_db for t in group if t.sqnr_db is not None), "{:.1f}", " dB"),
             megabytes(sum(t.bytes_before for t in group)),
             megabytes(sum(t.bytes_after for t in group)),
         )
@@ -81,13 +96,13 @@ def _shared_folder(names: list[str]) -> str:
     return "".join(f"{level[0]}/" for level in shared) if len(names) > 1 else ""
 
 
-def _span(values: Iterable[float], form: str) -> str:
+def _span(values: Iterable[float], form: str, unit: str, scale: int = 1) -> str:
     """One value, or the least and the greatest."""
     ordered = sorted(values)
     if not ordered:
         return "exact"
-    low, high = form.format(ordered[0]), form.format(ordered[-1])
-    return low if low == high else f"{low} to {high}"
+    low, high = form.format(ordered[0] * scale), form.format(ordered[-1] * scale)
+    return f"{low}{unit}" if low == high else f"{low} to {high}{unit}"
 
 
 def _by_reason(report: CompileReport) -> dict[str, list[str]]:

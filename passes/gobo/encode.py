@@ -175,12 +175,17 @@ def _notes(entry: Encoded) -> dict[str, object]:
     """What Netron shows on the node."""
     share = entry.tensor.values.size / np.prod(entry.views[0].shape)
     layer = entry.place.layer
+    constants = [view.constant for view in entry.views]
+    kinds = [f"{np.dtype(constant.dtype)} {list(constant.shape)}" for constant in constants]
+    tied = [f"{c.name}: {kind}" for c, kind in zip(constants, kinds, strict=True)][1:]
     return {
         "pass": Gobo.name,
         "weight": entry.name,
+        "original": kinds[0],
         "role": entry.place.role if layer is None else f"{entry.place.role}, layer {layer}",
         "format": entry.format,
         "bits": entry.format.bits,
         "outlier_share": f"{share:.4%}",
         "sqnr_db": f"{entry.sqnr_db:.2f}",
-    }
+        "bytes": f"{entry.bytes_before} -> {entry.bytes_after}",
+    } | ({"tied": "\n".join(tied)} if tied else {})

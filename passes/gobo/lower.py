@@ -3,7 +3,7 @@
 import onnx_graphsurgeon as gs
 
 from sardonyx.passes.fused import operand
-from sardonyx.passes.metadata import annotate, inherit
+from sardonyx.passes.metadata import annotate, describe, inherit
 from sardonyx.passes.rewrite import Draft, Replacements, take_outputs
 from sardonyx.passes.tied import TiedWeight
 from sardonyx.runtime_ops.gobo import GoboTensor
@@ -24,9 +24,17 @@ def lower(weight: TiedWeight, tensor: GoboTensor, notes: dict[str, object]) -> R
     for use in weight.uses:
         nodes, op = lowerings[use.node.op](use.node, tensor, inputs)
         inherit(op, use.node)
-        annotate(op, **notes)
+        annotate(op, replaces=use.node.op, **notes)
+        describe(op, _sentence(use.node.op, notes))
         replacements[id(use.node)] = nodes
     return replacements
+
+
+def _sentence(op: str, notes: dict[str, object]) -> str:
+    return (
+        "{op} with a {bits}-bit weight, SQNR {sqnr_db} dB\n"
+        "{outlier_share} outliers in floating point, {bytes} bytes"
+    ).format(op=op, **notes)
 
 
 def _op(

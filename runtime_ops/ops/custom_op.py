@@ -1,5 +1,6 @@
 """What a custom op is: a name, a numpy meaning, and a body of standard ops for stock runtimes."""
 
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,9 @@ import onnx.parser
 
 DOMAIN = "sardonyx"
 VERSION = 1
+
+_DOC_WIDTH = 64
+"""Columns of a doc string: Netron, which shows it, does not wrap lines."""
 
 INPUTS = ("indices", "centroids", "positions", "values")
 """The inputs of every GOBO op after its first: the arrays of a `gobo.GoboTensor`."""
@@ -31,7 +35,14 @@ class CustomOp:
     meaning: Callable[..., Any]
 
 
-def parse_body(text: str, opset: int) -> onnx.FunctionProto:
-    """A function of the domain from ONNX text that uses standard ops of ``opset``."""
+def parse_body(text: str, opset: int, doc: str) -> onnx.FunctionProto:
+    """A function of the domain from ONNX text that uses standard ops of ``opset``.
+
+    ``doc`` and the nodes' names, those of what they compute, are for people who open the body.
+    """
     header = f'<domain: "{DOMAIN}", opset_import: ["": {opset}]>'
-    return onnx.parser.parse_function(header + text)
+    function = onnx.parser.parse_function(header + text)
+    function.doc_string = textwrap.fill(doc, _DOC_WIDTH)
+    for node in function.node:
+        node.name = node.output[0]
+    return function

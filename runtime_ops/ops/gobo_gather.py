@@ -108,6 +108,13 @@ GoboGather{bits} <shape> (ids, indices, centroids, positions, values) => (Y)
 """
 
 
+_DOC = """\
+Y = the rows `ids` of an embedding table, of `shape` [width, vocabulary]. Its numbers are \
+packed {bits}-bit `indices` into a table of {count} `centroids`; the few that do not fit it are \
+outliers in floating point: `values`, at `positions` (steps from place to place). The nodes below \
+unpack only the rows that are looked up."""
+
+
 def gobo_gather(bits: int) -> CustomOp:
     """The op for ``bits``-bit indices. Its attribute ``shape`` is [K = width, N = vocabulary].
 
@@ -122,6 +129,6 @@ def gobo_gather(bits: int) -> CustomOp:
     def function(opset: int, padded: bool) -> onnx.FunctionProto:
         zeros = "<allowzero = 1>" if opset >= 14 else ""
         body = _BODY.format(bits=bits, decode=decode_lines(bits), zeros=zeros)
-        return parse_body(body, opset)
+        return parse_body(body, opset, _DOC.format(bits=bits, count=1 << bits))
 
     return CustomOp(f"GoboGather{bits}", ("ids", *INPUTS), bits, function, meaning)

@@ -69,6 +69,12 @@ GoboMatMul{bits} <shape> (A, indices, centroids, positions, values) => (Y)
 }}
 """
 
+_DOC = """\
+Y = A @ W. The weights W, of `shape` [K, N], are packed {bits}-bit `indices` into a table of \
+{count} `centroids`; the few that do not fit it are outliers in floating point: `values`, at \
+`positions` (steps from place to place). The nodes below unpack W and multiply; a session folds \
+them into one plain MatMul."""
+
 _SPLIT_WORD = """words_a_byte = Constant <value_int = {words}> ()
   slot = Mod (word, words_a_byte)
   byte_row = Div (word, words_a_byte)
@@ -96,6 +102,6 @@ def gobo_matmul(bits: int) -> CustomOp:
             split_word=_SPLIT_WORD.format(words=LAYOUTS[bits].words),
             finish=_FINISH_PADDED if padded else _FINISH,
         )
-        return parse_body(text, opset)
+        return parse_body(text, opset, _DOC.format(bits=bits, count=1 << bits))
 
     return CustomOp(f"GoboMatMul{bits}", ("A", *INPUTS), bits, function, meaning)

@@ -268,4 +268,6 @@ def test_recipes(cli, tmp_path):
 
 def test_help_names_every_command(cli):
     text = cli("--help").out
-    assert all(command in text for command in ("compile", "run", "recipes"))
+    assert all(
+        command in text for command in ("compile", "run", "recipes", "view", "explain", "diff")
+    )

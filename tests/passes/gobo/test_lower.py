@@ -75,4 +75,7 @@ def test_notes_for_netron(apply, text_model, normal):
         "sardonyx.format": "codebook3/tensor",
         "sardonyx.role": "other",
         "sardonyx.bits": "3",
+        "sardonyx.replaces": "MatMul",
+        "sardonyx.original": "float32 [64, 96]",
+        "sardonyx.bytes": "24576 -> 2348",
     }

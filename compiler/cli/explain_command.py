@@ -1,0 +1,86 @@
+"""sardonyx explain: what a compile did to a model, or to one tensor or node of it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+from rich.markup import escape
+from rich.table import Table
+
+from sardonyx.compiler.cli.screen import errors_as_sentences, out
+from sardonyx.compiler.cli.table import megabytes, print_left_alone, tensor_table
+from sardonyx.compiler.explain import Answer, Explainer, explainer
+from sardonyx.compiler.report import CompileReport
+from sardonyx.runtime_ops.errors import InputError
+
+
+def explain_model(
+    model: Annotated[
+        Path,
+        typer.Argument(help="A compiled .onnx file.", show_default=False, readable=False),
+    ],
+    name: Annotated[
+        str | None,
+        typer.Argument(help="A tensor or node, also one that is gone; without it, a summary."),
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="What 'compile --report' wrote; says more of the passes.")
+    ] = None,
+) -> None:
+    """Say what was done to MODEL, or to the tensor or node NAME, and why."""
+    with errors_as_sentences("interrupted"):
+        read = _read_report(report) if report else None
+        answers = explainer(model, read)
+        if name is None:
+            _print_summary(answers, read)
+        else:
+            _print_answer(name, answers.about(name))
+
+
+def _read_report(path: Path) -> CompileReport:
+    try:
+        return CompileReport.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise InputError(f"'{path}' is not a report that 'compile --report' wrote") from error
+
+
+def _print_answer(name: str, answer: Answer) -> None:
+    out.print(f"[bold]{escape(name)}[/]: {escape(answer.verdict)}", soft_wrap=True)
+    for label, value in answer.facts:
+        first, *more = escape(value).split("\n")
+        out.print(f"  [dim]{label:<10}[/]{first}", soft_wrap=True)
+        for line in more:
+            out.print(f"{line:>{12 + len(line)}}", soft_wrap=True)
+
+
+def _print_summary(answers: Explainer, report: CompileReport | None) -> None:
+    held = answers.held
+    file = f"[bold]{escape(str(held.path))}[/] ({megabytes(held.nbytes)})"
+    if not answers.recipe:
+        stored = megabytes(sum(tensor.nbytes for tensor in held.tensors.values()))
+        out.print(
+            f"{file} was not compiled by Sardonyx: "
+            f"it holds {len(held.nodes)} nodes and {len(held.tensors)} constants ({stored}).",
+            soft_wrap=True,
+        )
+        return
+    out.print(f"{file} was compiled with recipe [bold]{escape(answers.recipe)}[/].")
+    if report:
+        out.print(_passes_table(report))
+    if answers.quantized:
+        out.print(tensor_table(answers.quantized, out.width))
+    print_left_alone(answers.left_alone, out)
+    size = megabytes(sum(tensor.nbytes for tensor in answers.others))
+    out.print(f"Not touched: {len(answers.others)} other constants ({size}).")
+    out.print("Give the name of a tensor or node after the file to learn about that.")
+
+
+def _passes_table(report: CompileReport) -> Table:
+    table = Table(title="Passes", title_justify="left")
+    for name in ("pass", "rewrites", "nodes before", "nodes after"):
+        table.add_column(name, justify="left" if name == "pass" else "right")
+    for run in report.passes:
+        counts = (run.rewrites, run.nodes_before, run.nodes_after)
+        table.add_row(run.name, *map(str, counts))
+    return table

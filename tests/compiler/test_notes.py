@@ -1,0 +1,73 @@
+"""What a compile says in the file about itself, and how it is read back."""
+
+import onnx
+import pytest
+
+from sardonyx.compiler import compile
+from sardonyx.compiler.notes import left_alone, recipe_of, weight_notes
+
+
+@pytest.fixture(scope="module")
+def compiled(bert):
+    return compile(bert, "gobo")
+
+
+def encoded(model):
+    return next(node for node in model.graph.node if node.op_type == "GoboMatMul3")
+
+
+def test_the_model_tells_its_recipe_and_what_was_left_alone(compiled):
+    assert recipe_of(compiled.model) == "gobo"
+    skipped = {skip.name: skip.reason for skip in compiled.report.skipped}
+    assert left_alone(compiled.model) == skipped
+
+
+def test_notes_stand_beside_the_users(bert):
+    noted = onnx.ModelProto()
+    noted.CopyFrom(bert)
+    noted.metadata_props.add(key="author", value="me")
+    noted.metadata_props.add(key="sardonyx.recipe", value="an earlier one")
+    props = [(prop.key, prop.value) for prop in compile(noted, "gobo").model.metadata_props]
+    assert props[:2] == [("author", "me"), ("sardonyx.recipe", "gobo")]
+    assert [key for key, _ in props[2:]] == ["sardonyx.left_alone"]
+
+
+def test_a_model_without_notes(bert):
+    assert (recipe_of(bert), left_alone(bert)) == ("", {})
+    assert weight_notes(bert.graph.node[0]) is None
+
+
+def test_the_notes_of_a_weight_agree_with_the_report(compiled):
+    notes = weight_notes(encoded(compiled.model))
+    entry = next(entry for entry in compiled.report.tensors if entry.name == notes.weight)
+    assert (notes.by, notes.replaces, notes.format) == ("gobo", entry.op, entry.format)
+    assert notes.originals == {entry.name: ("float32", [64, 64])}
+    assert notes.nbytes == (entry.bytes_before, entry.bytes_after)
+    assert notes.role == f"{entry.role}, layer {entry.layer}"
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("bits", "three"),
+        ("original", "float32"),
+        ("tied", "no shape"),
+        ("bytes", "many -> few"),
+        ("role", "query, layer x"),
+        ("sqnr_db", ""),
+    ],
+)
+def test_notes_that_another_hand_changed_are_none(compiled, key, value):
+    node = onnx.NodeProto()
+    node.CopyFrom(encoded(compiled.model))
+    props = {prop.key: prop.value for prop in node.metadata_props} | {f"sardonyx.{key}": value}
+    del node.metadata_props[:]
+    for name, text in props.items():
+        node.metadata_props.add(key=name, value=text)
+    assert weight_notes(node) is None
+
+
+def test_reasons_that_another_hand_changed_are_none(compiled):
+    model = onnx.ModelProto(metadata_props=compiled.model.metadata_props)
+    model.metadata_props[1].value = model.metadata_props[1].value[1:]
+    assert left_alone(model) == {}
