@@ -121,7 +121,7 @@ def _override(entries: list[Entry], overrides: Sequence[str]) -> None:
         target, equals, value = text.partition("=")
         name, dot, place = target.strip().partition(".")
         argument, _, key = place.partition(".")
-        if not equals or not dot or not argument:
+        if not equals or not dot or not argument or place.endswith("."):
             raise InputError(f"'{text}' is not of the form PASS.ARG=VALUE, as in gobo.bits=4")
         named = [arguments for cls, arguments in entries if cls.name == name]
         if not named:
@@ -158,7 +158,8 @@ def _build(cls: type[Pass], arguments: dict[str, Any]) -> Pass:
         return TypeAdapter(cls).validate_python(arguments)
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join([cls.name, *map(str, first["loc"])]).removesuffix(".default")
+        place = ".".join([cls.name, *map(str, first["loc"])])
+        place = place.removesuffix(".default").removesuffix(".[key]")
         message = first["msg"].removeprefix("Value error, ")
         given = f" (got {first['input']!r})" if first["loc"] else ""
         raise InputError(f"{place}: {message}{given}") from error

@@ -87,7 +87,9 @@ def test_the_last_set_wins():
     assert gobo("gobo.bits.value=4", "gobo.bits=5").bits == {"default": 5}
 
 
-@pytest.mark.parametrize("text", ["gobo.bits", "bits=4", "gobo=4", "=4", "", "gobo.=4"])
+@pytest.mark.parametrize(
+    "text", ["gobo.bits", "bits=4", "gobo=4", "=4", "", "gobo.=4", "gobo.bits.=4"]
+)
 def test_set_of_another_form(text):
     assert (
         refusal("gobo", [text]) == f"'{text}' is not of the form PASS.ARG=VALUE, as in gobo.bits=4"
@@ -132,6 +134,14 @@ def test_unknown_argument():
         ),
         ("gobo.bits=three", "gobo.bits: Input should be a valid integer"),
         ("gobo.bits=3.5", "gobo.bits: Input should be a valid integer"),
+        ("gobo.bits.value=9", "gobo.bits.value: Input should be less than or equal to 8 (got 9)"),
+        (
+            "gobo.bits.vaule=4",
+            "gobo.bits.vaule: Input should be 'default', 'query', 'key', 'value'",
+        ),
+        ("gobo.role_layers.x=4", "gobo.role_layers.x: Input should be a valid integer"),
+        ("gobo.role_layers=3", "gobo.role_layers: Input should be a valid dictionary (got 3)"),
+        ("gobo.embedding_bits.value=4", "gobo.embedding_bits: Input should be a valid integer"),
         ("gobo.bits=", "gobo.bits: Input should be a valid integer"),
         ("gobo.solver=best", "gobo.solver: Input should be 'paper' or 'optimal' (got 'best')"),
         ("gobo.outliers=x", "gobo.outliers: Input should be 'logpdf', 'z' or 'share' (got 'x')"),

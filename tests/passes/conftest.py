@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 import pytest
+from onnx import helper
 
 from sardonyx.compiler.emit import emit
 from sardonyx.compiler.load import load
@@ -40,6 +41,18 @@ class Rewritten:
     def reasons(self) -> dict[str, str]:
         """Why each constant was left alone, by its name."""
         return {skip.name: skip.reason for skip in self.journal.skipped}
+
+
+@pytest.fixture(scope="session")
+def contrib(text_model: Callable[..., onnx.ModelProto]) -> Callable[..., onnx.ModelProto]:
+    """A model from text, as `text_model`, that knows onnxruntime's domain."""
+
+    def make(text: str, opset: int = 17, **initializers: Any) -> onnx.ModelProto:
+        model = text_model(text, opset, **initializers)
+        model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+        return model
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Models of onnxruntime's own ops, and what taking them apart does to the outputs."""
+"""What taking onnxruntime's own ops apart does to the outputs."""
 
 from __future__ import annotations
 
@@ -8,22 +8,9 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import helper
 
 from sardonyx.compiler.verify import relative_difference
 from sardonyx.passes import Pass
-
-
-@pytest.fixture(scope="session")
-def contrib(text_model: Callable[..., onnx.ModelProto]) -> Callable[..., onnx.ModelProto]:
-    """A model from text, as `text_model`, that knows onnxruntime's domain."""
-
-    def make(text: str, opset: int = 17, **initializers: Any) -> onnx.ModelProto:
-        model = text_model(text, opset, **initializers)
-        model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
-        return model
-
-    return make
 
 
 @pytest.fixture(scope="session")
