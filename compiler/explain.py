@@ -14,7 +14,7 @@ from sardonyx.compiler.inventory import (
     Stored,
     take_inventory,
 )
-from sardonyx.compiler.notes import left_alone, recipe_of, weight_notes
+from sardonyx.compiler.notes import left_alone, pass_of, recipe_of, weight_notes
 from sardonyx.compiler.report import CompileReport, TensorEntry
 from sardonyx.runtime_ops.errors import InputError
 
@@ -125,6 +125,9 @@ class Explainer:
     def _untouched(self, node: PlacedNode) -> str:
         if node.where == "function":
             return f"{node.op}, part of function {node.path}"
+        made_by = pass_of(node.node)
+        if made_by:
+            return f"{node.op}, made by pass {made_by} of recipe {self.recipe}"
         return f"{node.op}, not touched: it has no weight that was quantized"
 
     def _value(self, name: str) -> Answer | None:

@@ -87,6 +87,11 @@ def left_alone(model: onnx.ModelProto) -> dict[str, str]:
     return {name: reason for reason, names in reasons.items() for name in names}
 
 
+def pass_of(node: onnx.NodeProto) -> str:
+    """The pass that made a node; empty if it was there."""
+    return _notes(node.metadata_props).get("pass", "")
+
+
 def weight_notes(node: onnx.NodeProto) -> WeightNotes | None:
     """The notes on a node that took the place of another; None where there are none of ours."""
     try:

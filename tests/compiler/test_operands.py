@@ -26,9 +26,10 @@ def known(text_model, normal):
 
     def find(text, dtype=np.float32):
         model = text_model(
-            f"g (float[A] T, float[A] U) => (float[C] Y) {{ {text} }}",
+            f"g (float[A] X) => (float[C] Y) {{ T, U = my.Two (X)\n {text} }}",
             W=normal(64, 96, dtype=dtype),
         )
+        model.opset_import.append(onnx.helper.make_opsetid("my", 1))
         return operands(record_all(load(model)[1]))
 
     return find

@@ -325,8 +325,8 @@ def _renamed(model, random):
     renamed = dict(zip(names, random.sample(names, len(names)), strict=True))
     for value in (*graph.initializer, *graph.input, *graph.output):
         value.name = renamed[value.name]
-    for node in graph.node:
-        node.name = random.choice(names)
+    for node, name in zip(graph.node, random.sample(names, len(graph.node)), strict=True):
+        node.name = name
         node.input[:] = [renamed[read] for read in node.input]
         node.output[:] = [renamed[made] for made in node.output]
     return made, renamed
@@ -351,7 +351,7 @@ NEAR_MISSES = {
         T = Transpose <perm = [0, 2, 1]> (X)
         S = MatMul (Q, T)
         P = Softmax (S)
-        Y = Gemm (P, other__b, bias)
+        Y = MatMul (P, other__b)
         """,
     "two linears without a residual": """
         A = MatMul (X, other__a)

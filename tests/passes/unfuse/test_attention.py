@@ -90,7 +90,8 @@ def test_names_notes_and_weights(unfuse, contrib, weights, normal):
     assert [node.name for node in after.graph.node] == names
     attend = after.graph.node[-1]
     assert attend.doc_string == "a line"
-    assert [(prop.key, prop.value) for prop in attend.metadata_props] == [("note", "kept")]
+    notes = {prop.key: prop.value for prop in attend.metadata_props}
+    assert notes == {"note": "kept", "sardonyx.pass": "unfuse-attention"}
     held = {tensor.name: list(tensor.dims) for tensor in after.graph.initializer}
     thirds = {f"W.{part}": [16, 16] for part in ("query", "key", "value")}
     assert held == {**thirds, "bias": [48]}
