@@ -30,13 +30,14 @@ def check_text(model: onnx.ModelProto, name: str) -> None:
 
 
 def check_names(model: onnx.ModelProto, name: str) -> None:
-    """Refuse names that initializers or nodes of a graph share."""
+    """Refuse names that initializers of a graph share, or nodes: so does onnxruntime, to which
+    Constant nodes are initializers."""
     main = set(_constants(model.graph))
     for number, graph in enumerate(graphs(model.graph)):
         hidden = main & set(_constants(graph)) if number else ()
         for kind, names in {
             "initializers": [*_constants(graph), *hidden],
-            "nodes": [node.name for node in graph.node if node.name],
+            "nodes": [n.name for n in graph.node if n.name and n.op_type != "Constant"],
         }.items():
             culprit, count = next(iter(Counter(names).most_common(1)), ("", 0))
             if count > 1:
