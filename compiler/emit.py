@@ -72,15 +72,16 @@ def _write_notes(proto: onnx.GraphProto, graph: gs.Graph) -> None:
 
 
 def _hoist(proto: onnx.GraphProto, source: Source) -> None:
-    """Bring constants of the main graph back to it: each subgraph that reads one got a copy."""
-    original = source.model.graph
-    main = {t.name for t in (*original.initializer, *proto.initializer)}
-    main |= {name for node in original.node for name in node.output}
+    """Bring constants that no body of the source made to the main graph, where each lies once:
+    graphsurgeon gave every body that reads one a copy."""
+    bodies = list(_inner_graphs(source.model.graph))
+    own = {tensor.name for body in bodies for tensor in body.initializer}
+    own |= {name for body in bodies for node in body.node for name in node.output}
     for inner in list(_inner_graphs(proto)):
         here = {tensor.name for tensor in proto.initializer}
-        copies = [t for t in inner.initializer if t.name in main]
+        copies = [t for t in inner.initializer if t.name not in own]
         proto.initializer.extend(t for t in copies if t.name not in here)
-        keep(inner.initializer, lambda tensor: tensor.name not in main)
+        keep(inner.initializer, lambda tensor: tensor.name in own)
 
 
 def _inner_graphs(proto: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
