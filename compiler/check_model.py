@@ -65,6 +65,11 @@ def check_representable(model: onnx.ModelProto, name: str) -> None:
     for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
         if value.type.HasField("optional_type"):
             raise InputError(f"{name}: '{value.name}' has an optional type: not supported")
+    for node, hidden in _hidden(model.graph, set()):
+        raise InputError(
+            f"{name}: a body of {node.op_type} '{node.name}' has a constant called '{hidden}', as "
+            "something around it is called: give it a name of its own"
+        )
     for node in _nodes(model.graph):
         if node.overload:
             raise InputError(f"{name}: node '{node.name}' calls an overload: not supported")
@@ -81,6 +86,16 @@ def check_representable(model: onnx.ModelProto, name: str) -> None:
                     f"{name}: attribute '{attribute.name}' of {node.op_type} '{node.name}' "
                     f"is {kind}: not supported"
                 )
+
+
+def _hidden(graph: onnx.GraphProto, around: set[str]) -> Iterator[tuple[onnx.NodeProto, str]]:
+    """Nodes with a body whose constant has a name from around it, which onnx.checker lets pass."""
+    seen = around | {value.name for value in (*graph.initializer, *graph.input)}
+    seen |= {name for node in graph.node for name in node.output}
+    for node in graph.node:
+        for body in (attribute.g for attribute in node.attribute if attribute.HasField("g")):
+            yield from ((node, t.name) for t in body.initializer if t.name in seen)
+            yield from _hidden(body, seen)
 
 
 def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:

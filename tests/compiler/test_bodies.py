@@ -232,7 +232,7 @@ def test_only_what_bodies_read_stays(models):
     assert kept == [[node.name for node in graph.node] for graph in _graphs(model.graph)]
     constants = [sorted(t.name for t in m.graph.initializer) for m in (done.model, model)]
     assert constants[0] == constants[1]
-    assert done.report.passes[-1].nodes_before == 8
+    assert done.report.passes[-1].nodes_before == 9
 
 
 def test_a_name_that_bodies_use_for_different_things(text_model, normal):
