@@ -31,12 +31,10 @@ def check_text(model: onnx.ModelProto, name: str) -> None:
 
 def check_names(model: onnx.ModelProto, name: str) -> None:
     """Refuse names that initializers of a graph share, or nodes: so does onnxruntime, to which
-    Constant nodes are initializers."""
-    main = set(_constants(model.graph))
-    for number, graph in enumerate(graphs(model.graph)):
-        hidden = main & set(_constants(graph)) if number else ()
+    Constant nodes are initializers; and constants of a body that hide something around it."""
+    for graph in graphs(model.graph):
         for kind, names in {
-            "initializers": [*_constants(graph), *hidden],
+            "initializers": [*_constants(graph)],
             "nodes": [n.name for n in graph.node if n.name and n.op_type != "Constant"],
         }.items():
             culprit, count = next(iter(Counter(names).most_common(1)), ("", 0))
@@ -44,6 +42,21 @@ def check_names(model: onnx.ModelProto, name: str) -> None:
                 raise InputError(
                     f"{name} is not a valid ONNX model: {count} {kind} are named '{culprit}'"
                 )
+    for node, hidden in _hidden(model.graph, set()):
+        raise InputError(
+            f"{name}: a body of {node.op_type} '{node.name}' has a constant called '{hidden}', as "
+            "something around it is called: give it a name of its own"
+        )
+
+
+def _hidden(graph: onnx.GraphProto, around: set[str]) -> Iterator[tuple[onnx.NodeProto, str]]:
+    """Nodes with a body whose constant has a name from around it, which onnx.checker lets pass."""
+    seen = around | {value.name for value in graph.input} | set(_constants(graph))
+    seen |= {name for node in graph.node for name in node.output}
+    for node in graph.node:
+        for body in (attribute.g for attribute in node.attribute if attribute.HasField("g")):
+            yield from ((node, name) for name in _constants(body) if name in seen)
+            yield from _hidden(body, seen)
 
 
 def _constants(graph: onnx.GraphProto) -> Iterator[str]:

@@ -171,7 +171,7 @@ def feeds_for(
         if np.issubdtype(dtype, np.integer):
             feeds[name] = generator.integers(0, (meets and meets.limit) or 2, shape).astype(dtype)
         elif dtype == np.bool_:
-            feeds[name] = generator.random(shape) < 0.5
+            feeds[name] = np.asarray(generator.random(shape) < 0.5)
         else:
             feeds[name] = generator.standard_normal(shape).astype(dtype)
     return feeds

@@ -66,6 +66,35 @@ def test_attributes_that_are_no_text(model, value):
     )
 
 
+@pytest.mark.parametrize("hidden", ["W", "X", "H"])
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_body_whose_constant_hides_something_around_it(text_model, hidden, deep):
+    """ONNX forbids it, onnx.checker and onnxruntime let it pass."""
+    inner = """If (c) <
+      then_branch = t () => (float[8] A) { A = Neg (U) },
+      else_branch = e () => (float[8] B) { B = Relu (H) }>"""
+    outer = f"""If (c) <
+      then_branch = o () => (float[8] C) {{ C = {inner} }},
+      else_branch = p () => (float[8] D) {{ D = Relu (H) }}>"""
+    nodes = f"H = Add (X, W)\n Y = {outer if deep else inner}"
+    model = text_model(
+        f"g (float[8] X, bool c) => (float[8] Y) {{ {nodes} }}", W=np.ones(8, np.float32)
+    )
+    model.graph.node[1].name = "branch"
+    node = model.graph.node[1]
+    while node.attribute[0].g.name != "t":
+        node = node.attribute[0].g.node[0]
+        node.name = "branch"
+    branch = node.attribute[0].g
+    branch.initializer.append(numpy_helper.from_array(np.zeros(8, np.float32), "U"))
+    load(model)
+    branch.node[0].input[0] = branch.initializer[0].name = hidden
+    assert refusal(model) == (
+        f"the model: a body of If 'branch' has a constant called '{hidden}', as something around "
+        "it is called: give it a name of its own"
+    )
+
+
 @pytest.mark.parametrize("opset", [27, 99])
 def test_unknown_opset(model, opset):
     model.opset_import[0].version = opset

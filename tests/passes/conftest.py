@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,10 +97,13 @@ def places() -> Callable[..., dict[str, Place]]:
 def _decoded(model: onnx.ModelProto, journal: Journal) -> onnx.ModelProto:
     source, graph = load(model)
     LiftConstants().run(graph, Journal())
-    constants = {t.name: t for t in graph.tensors().values() if isinstance(t, gs.Constant)}
+    constants: dict[str, list[gs.Constant]] = defaultdict(list)
+    for use in weight_uses(graph):  # those of one name lie in different bodies
+        if all(use.view.constant is not other for other in constants[use.view.constant.name]):
+            constants[use.view.constant.name].append(use.view.constant)
     for entry in journal.encoded:
         for view in entry.views:
-            constants[view.constant.name]._values = view.decoded(entry.tensor)._values
+            constants[view.constant.name].pop(0)._values = view.decoded(entry.tensor)._values
     decoded = emit(source, graph)
     del decoded.graph.value_info[:]
     return decoded
