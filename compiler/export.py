@@ -3,7 +3,6 @@
 graphsurgeon's own exporter loses what it has no place for and knows fewer types.
 """
 
-from collections import Counter
 from collections.abc import Set
 
 import numpy as np
@@ -15,7 +14,7 @@ from sardonyx.compiler.load import overridable
 from sardonyx.compiler.messages import copy_without, graphs
 from sardonyx.compiler.stored import StoredSparse, StoredValues
 from sardonyx.passes.metadata import DOC, PROPS, RESERVED, WRITTEN
-from sardonyx.passes.scopes import scopes
+from sardonyx.passes.scopes import all_constants
 from sardonyx.runtime_ops.ops import DOMAIN
 
 _REWRITTEN = ("node", "initializer", "sparse_initializer", "value_info", "quantization_annotation")
@@ -30,19 +29,16 @@ def export(
 
     ``written``: that which it was read from: inputs, outputs and all but nodes and constants are
     taken from there. ``outside``: names that graphs around it define. Constants that nothing reads
-    are left out; data that lies in a file stays there.
+    are left out; new ones of bodies are written once, in the main graph, whoever reads them. Data
+    that lies in a file stays there.
     """
     proto: onnx.GraphProto = copy_without(written, *_REWRITTEN)
     direct = {t.name: t for t in graph.tensors().values()}
-    inside = _defined(written) | direct.keys() | _shared(graph)
+    constants = {t.name: t._values for t in reversed(all_constants(graph))}
+    inside = _defined(written) | direct.keys() | (constants.keys() - _defined_in_bodies(graph))
     proto.node.extend(_node(node, outside | inside) for node in graph.nodes)
-    nested = {t.name: t for g in graph.subgraphs(recursive=True) for t in g.tensors().values()}
-    constants = {
-        name: tensor._values
-        for name, tensor in (nested | direct).items()
-        if isinstance(tensor, gs.Constant) and name in inside - outside
-    }
-    _write_constants(proto, written, constants)
+    here = inside - outside
+    _write_constants(proto, written, {k: v for k, v in constants.items() if k in here})
     _write_infos(proto, written, [t for name, t in direct.items() if name not in outside])
     return proto
 
@@ -67,12 +63,11 @@ def _defined(graph: onnx.GraphProto) -> Names:
     return names | {name for node in graph.node for name in node.output}
 
 
-def _shared(graph: gs.Graph) -> Names:
-    """Names of the constants that several graphs inside this one read: written once, here."""
-    bodies = list(scopes(graph))[1:]
-    read = Counter(id(t) for body in bodies for t in body.tensors().values())
-    several = [t for body in bodies for t in body.tensors().values() if read[id(t)] > 1]
-    return {t.name for t in several if isinstance(t, gs.Constant)}
+def _defined_in_bodies(graph: gs.Graph) -> Names:
+    """Names of the values that bodies inside a graph defined when they were read."""
+    held = [node.attrs.get(WRITTEN, onnx.NodeProto()) for node in graph.nodes]
+    bodies = [a.g for node in held for a in node.attribute if a.HasField("g")]
+    return {name for body in bodies for inner in graphs(body) for name in _defined(inner)}
 
 
 def _node(node: gs.Node, outside: Names) -> onnx.NodeProto:

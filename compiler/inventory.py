@@ -115,9 +115,9 @@ class Quantized:
 
     @property
     def path(self) -> str:
-        """What the names of the parts begin with if they are in a body."""
-        part = self.parts[INPUTS[0]]
-        return part.name.removesuffix(part.tensor.name)
+        """What the name of the weight began with if it was in the one body that reads it."""
+        paths = {node.path for node in self.nodes}
+        return _join(paths.pop(), "") if len(paths) == 1 else ""
 
     @property
     def size(self) -> int:
