@@ -150,11 +150,12 @@ def explainer(path: Path, report: CompileReport | None = None) -> Explainer:
     held = take_inventory(path)
     reasons = left_alone(held.model)
     if report:
-        noted = {weight.notes.weight for weight in held.quantized.values()}
-        strange = {entry.name for entry in report.tensors} ^ noted
+        noted = {(weight.notes.weight, weight.notes.bits) for weight in held.quantized.values()}
+        strange = {(entry.name, entry.bits) for entry in report.tensors} ^ noted
         if strange:
+            name, bits = min(strange)
             raise InputError(
-                f"the report is not of '{path}': only one of them quantizes '{min(strange)}'"
+                f"the report is not of '{path}': only one of them has '{name}' in {bits} bits"
             )
         reasons |= {skip.name: skip.reason for skip in report.skipped}
     recipe = recipe_of(held.model) or (report.recipe if report else "")
@@ -229,6 +230,6 @@ def _like(name: str, known: list[str]) -> str:
     holding = [other for other in known if name.lower() in other.lower()]
     close = sorted(holding, key=len) or difflib.get_close_matches(name, known, _MOST_NAMES)
     if not close:
-        return ": 'sardonyx explain' without a name lists what there is"
+        return ": 'sardonyx explain' without a name shows what there is"
     more = f" (and {len(close) - _MOST_NAMES} more)" if len(close) > _MOST_NAMES else ""
     return f": did you mean {' or '.join(map(repr, close[:_MOST_NAMES]))}{more}?"

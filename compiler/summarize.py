@@ -53,7 +53,7 @@ def _totals(driver: Driver, compiled: onnx.ModelProto) -> Totals:
         ratio=before / after,
         weights=driver.journal.weights,
         weights_quantized=quantized,
-        bits_per_weight=8 * sum(e.bytes_after for e in entries) / quantized if quantized else 0.0,
+        bits_per_weight=8 * sum(e.bytes_after for e in entries) / distinct if distinct else 0.0,
         outlier_share=outliers / distinct if distinct else 0.0,
     )
 

@@ -15,12 +15,12 @@ from sardonyx.runtime_ops.errors import InputError
 _LARGE = 1 << 10
 
 
-def check_output(output: Path, source: Path | None) -> None:
-    """Refuse an output that is the input, a folder, or in a place that cannot be written."""
+def check_output(output: Path, *sources: Path) -> None:
+    """Refuse an output that is an input, a folder, or in a place that cannot be written."""
     if output.is_dir():
         raise InputError(f"output '{output}' is a folder: give a file name")
-    if source is not None and output.exists() and source.exists() and output.samefile(source):
-        raise InputError(f"output '{output}' is the input: give another name with -o")
+    if output.exists() and any(s.exists() and output.samefile(s) for s in sources):
+        raise InputError(f"output '{output}' is an input: give another name")
     if not output.parent.is_dir():
         raise InputError(f"output folder '{output.parent}' does not exist: create it first")
     if not os.access(output.parent, os.W_OK) or (

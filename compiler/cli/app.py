@@ -24,15 +24,22 @@ app = typer.Typer(
 )
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        out.print(f"sardonyx {metadata.version('sardonyx')}")
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)
+        bool,
+        typer.Option(
+            "--version", help="Show the version and exit.", callback=_show_version, is_eager=True
+        ),
     ] = False,
 ) -> None:
-    if version:
-        out.print(f"sardonyx {metadata.version('sardonyx')}")
-        raise typer.Exit
+    """What comes before a command."""
 
 
 app.command("compile")(compile_command.compile_model)

@@ -72,10 +72,12 @@ def compile_model(
 ) -> None:
     """Rewrite MODEL by a recipe; print what was done."""
     with errors_as_sentences("interrupted: nothing was written"):
+        if model.is_dir():
+            raise InputError(f"model '{model}' is a folder: give an .onnx file")
         chosen = load_recipe(recipe, set_ or [])
         written = output or model.with_name(f"{model.stem}.{chosen.name}.onnx")
         for path in filter(None, (written, report)):
-            check_output(path, model)
+            check_output(path, model, Path(recipe), *filter(None, [calibration]))
         if report and report.absolute() == written.absolute():
             raise InputError(f"model and report cannot both be written to '{report}'")
         observe = Dump(dump) if dump else None

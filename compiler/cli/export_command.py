@@ -88,7 +88,9 @@ def export(
 ) -> None:
     """Export a Hugging Face model directory to ONNX, without the network."""
     with errors_as_sentences("interrupted: nothing was written"):
-        check_output(output, None)
+        if output.suffix != ".onnx":
+            raise InputError(f"output '{output}' must end in .onnx")
+        check_output(output, *(directory.iterdir() if directory.is_dir() else ()))
         settings = ExportSettings(
             route=route.value,
             task=task,

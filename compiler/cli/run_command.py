@@ -40,8 +40,7 @@ def run_model(
     """Run MODEL; print its outputs' shapes and ranges, and write them where -o says."""
     with errors_as_sentences("interrupted: nothing was written"):
         if output is not None:
-            check_output(output, model)
-            check_output(output, input_)
+            check_output(output, model, input_)
         results = execute(model, read_arrays(input_), backend.value)
         table = Table(
             title=f"Outputs of {escape(model.name)} ({backend.value})", title_justify="left"

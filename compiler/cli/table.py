@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from sardonyx.compiler.report import CompileReport, TensorEntry
+from sardonyx.compiler.report import CompileReport, TensorEntry, VerificationEntry
 
 _MOST_ROWS = 16
 """With more tensors than this, those that are alike share a row."""
@@ -22,26 +22,34 @@ def print_report(report: CompileReport, console: Console) -> None:
     if report.tensors:
         console.print(tensor_table(report.tensors, console.width))
     totals = report.totals
-    if totals.weights:
+    if totals.weights_quantized:
         share = totals.weights_quantized / totals.weights
         console.print(
             f"Quantized {totals.weights_quantized:,} of {totals.weights:,} weights ({share:.3%}) "
             f"to {totals.bits_per_weight:.2f} bits each; {totals.outlier_share:.3%} are outliers."
         )
-    elif report.tensors == [] and report.skipped:
-        console.print("Quantized nothing: no product or lookup reads floating-point weights.")
+    elif report.skipped:
+        console.print("Quantized nothing.")
     print_left_alone(_by_reason(report), console)
-    checked = report.verification
-    console.print(
-        f"Checked: {checked.regions_run} of {checked.regions} changed places run before and after, "
-        f"{checked.tensors_decoded} tensors decoded."
-        if checked.level != "off"
-        else "Not checked (--verify off)."
-    )
+    console.print(_checked(report.verification))
     console.print(
         f"[bold]{megabytes(totals.bytes_before)} -> {megabytes(totals.bytes_after)}, "
         f"{totals.ratio:.2f} times smaller[/], in {report.seconds:.1f} s."
     )
+
+
+def _checked(checked: VerificationEntry) -> str:
+    """What was checked, in a sentence."""
+    if checked.level == "off":
+        return "Not checked (--verify off)."
+    alike = checked.regions - checked.regions_run - len(checked.unchecked)
+    done = f"Checked: {checked.regions_run} of {checked.regions} rewritten places, before and after"
+    done += f" ({alike} more are like one of these)" if alike else ""
+    done += f", {len(checked.unchecked)} could not be" if checked.unchecked else ""
+    done += f"; {checked.tensors_decoded} weights decoded."
+    if checked.model_difference is not None:
+        done += f" Whole models differ by {checked.model_difference:.2g} at most."
+    return done
 
 
 def print_left_alone(reasons: Mapping[str, list[str]], console: Console) -> None:

@@ -13,6 +13,9 @@ from sardonyx.models.optional import optional
 OPSETS = {False: 17, True: 18}
 """Default opset of TorchScript (False) and of dynamo (True)."""
 
+_WRITTEN = {False: range(13, 24), True: range(18, 25)}
+"""Opsets that TorchScript and dynamo write."""
+
 
 def write_parts(
     directory: Path, task: str, folder: Path, settings: ExportSettings
@@ -23,6 +26,9 @@ def write_parts(
     if settings.dynamo:
         optional("onnxscript")
     opset = settings.opset or OPSETS[settings.dynamo]
+    if opset not in _WRITTEN[settings.dynamo]:
+        known, name = _WRITTEN[settings.dynamo], "dynamo" if settings.dynamo else "TorchScript"
+        raise ExportError(f"opset {opset}: {name} writes opsets {known[0]} to {known[-1]}")
     written = {}
     with optional("torch").no_grad():
         for part in parts_of(model, task):

@@ -143,7 +143,7 @@ def test_a_model_that_was_never_compiled(bert_file):
         ("embeddings.LayerNorm.bia", "did you mean 'embeddings.LayerNorm.bias'?"),
         ("EMBEDDINGS.layernorm.BIAS", "did you mean 'embeddings.LayerNorm.bias'?"),
         ("embedings.LayrNorm.bias", "did you mean 'embeddings.LayerNorm.bias'"),
-        ("nonsense", "'sardonyx explain' without a name lists what there is"),
+        ("nonsense", "'sardonyx explain' without a name shows what there is"),
         ("query.weight", "query.weight' or "),
         ("", "more)?"),
     ],
@@ -159,5 +159,5 @@ def test_a_report_of_another_model(explained, bert, bert_file, tmp_path):
     explained(bert)
     report = compile(bert, "gobo").report
     onnx.save(bert, tmp_path / "plain.onnx")
-    with pytest.raises(InputError, match="only one of them quantizes 'embeddings"):
+    with pytest.raises(InputError, match="only one of them has 'embeddings"):
         explainer(tmp_path / "plain.onnx", report)

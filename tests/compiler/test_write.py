@@ -159,7 +159,7 @@ def test_check_output(bert_file, tmp_path, monkeypatch):
     check_output(bert_file, tmp_path / "missing.onnx")
     for output, message in {
         tmp_path: "is a folder: give a file name",
-        bert_file: "is the input: give another name with -o",
+        bert_file: "is an input: give another name",
         tmp_path / "no" / "new.onnx": f"output folder '{tmp_path / 'no'}' does not exist",
         bert_file / "new.onnx": f"output folder '{bert_file}' does not exist",
     }.items():

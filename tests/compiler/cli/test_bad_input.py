@@ -56,7 +56,7 @@ def test_missing(refused):
 
 def test_a_folder(refused, folder):
     (folder / "m.onnx").mkdir()
-    assert refused(*COMPILE) == "cannot read 'm.onnx': Is a directory"
+    assert refused(*COMPILE) == "model 'm.onnx' is a folder: give an .onnx file"
 
 
 def external(model, folder, location):
@@ -142,7 +142,7 @@ def test_a_graph_that_the_checker_refuses(refused, model, saved, field, value, c
         (["--set", "bits"], "'bits' is not of the form PASS.ARG=VALUE, as in gobo.bits=4"),
         (["--until", "gobbo"], "there is no stage 'gobbo' to stop after: there is lift-constants"),
         (["--calibration", "no.npz", "--verify", "full"], "cannot read 'no.npz': No such file"),
-        (["--calibration", "out.onnx", "--verify", "full"], "'out.onnx' is not an .npz file"),
+        (["--calibration", "m.onnx", "--verify", "full"], "'m.onnx' is not an .npz file"),
         (["--dump", "m.onnx"], "cannot make folder 'm.onnx': File exists"),
     ],
 )
@@ -181,9 +181,9 @@ def test_no_quantizable_weight(refused, text_model, saved):
 @pytest.mark.parametrize(
     ("path", "text"),
     [
-        ("m.onnx", "output 'm.onnx' is the input: give another name with -o"),
-        ("../work/m.onnx", "output '../work/m.onnx' is the input: give another name with -o"),
-        ("link.onnx", "output 'link.onnx' is the input: give another name with -o"),
+        ("m.onnx", "output 'm.onnx' is an input: give another name"),
+        ("../work/m.onnx", "output '../work/m.onnx' is an input: give another name"),
+        ("link.onnx", "output 'link.onnx' is an input: give another name"),
         ("sub", "output 'sub' is a folder: give a file name"),
         ("no/out.onnx", "output folder 'no' does not exist: create it first"),
         ("m.onnx/out.onnx", "output folder 'm.onnx' does not exist: create it first"),
@@ -199,7 +199,7 @@ def test_output(refused, good, folder, option, path, text):
 def test_output_over_the_data_of_the_input(refused, model, folder, option):
     external(model, folder, "w.bin")
     text = refused(*COMPILE, option, "w.bin")
-    assert text == "output 'w.bin' is the input: give another name with -o"
+    assert text == "output 'w.bin' is an input: give another name"
 
 
 def test_output_and_report_in_one_file(refused, good):
@@ -269,8 +269,8 @@ def test_a_disk_that_fills_while_writing(program, bert, folder):
             "input 'X' has shape [2, 65], the model wants ['N', 64]",
         ),
         (["m.onnx", "--input", "flat.npz"], "input 'X' has shape [64], the model wants ['N', 64]"),
-        (["m.onnx", "--input", "in.npz", "-o", "in.npz"], "output 'in.npz' is the input"),
-        (["m.onnx", "--input", "in.npz", "-o", "m.onnx"], "output 'm.onnx' is the input"),
+        (["m.onnx", "--input", "in.npz", "-o", "in.npz"], "output 'in.npz' is an input"),
+        (["m.onnx", "--input", "in.npz", "-o", "m.onnx"], "output 'm.onnx' is an input"),
         (["m.onnx", "--input", "in.npz", "-o", "no/x.npz"], "output folder 'no' does not exist"),
     ],
 )
@@ -281,3 +281,19 @@ def test_run(refused, good, folder, arguments, text):
     np.savez("wide.npz", X=np.ones((2, 65), np.float32))
     np.savez("flat.npz", X=np.ones(64, np.float32))
     assert refused("run", *arguments).startswith(text)
+
+
+@pytest.mark.parametrize("option", ["-o", "--report"])
+@pytest.mark.parametrize("name", ["mine.toml", "in.npz"])
+def test_outputs_over_other_inputs(refused, model, saved, folder, option, name):
+    saved(model)
+    (folder / "mine.toml").write_text('description = "mine"\n[[passes]]\npass = "gobo"\n')
+    np.savez(folder / "in.npz", X=np.zeros((2, 64), np.float32))
+    command = ["compile", "m.onnx", "--recipe", "mine.toml", "--calibration", "in.npz"]
+    assert refused(*command, option, name) == f"output '{name}' is an input: give another name"
+
+
+def test_the_folder_itself(refused):
+    assert refused("compile", ".", "--recipe", "gobo") == (
+        "model '.' is a folder: give an .onnx file"
+    )

@@ -108,7 +108,7 @@ def test_the_table(cli, bert_here):
         "are outliers",
         "Left alone 1: small: 128 weights, fewer than 4096: embeddings.token_type_embeddings",
         "a vector (bias or normalisation parameter), not a weight matrix",
-        "14 tensors decoded.",
+        "14 weights decoded.",
         "times smaller",
     ):
         assert part in " ".join(text.split())

@@ -80,8 +80,21 @@ def test_setting_of_the_other_route(refused, directory):
     assert text == "optimize is a setting of the optimum route, not of the torch route"
 
 
-def test_output_is_a_folder(refused, directory):
-    assert "is a folder" in refused("export", directory("{}"), "-o", "model")
+def test_output_is_a_folder(refused, directory, folder):
+    (folder / "sub.onnx").mkdir()
+    assert "is a folder" in refused("export", directory("{}"), "-o", "sub.onnx")
+
+
+def test_output_of_another_kind(refused, directory):
+    text = refused("export", directory("{}"), "-o", "config.json")
+    assert text == "output 'config.json' must end in .onnx"
+
+
+def test_output_over_a_file_of_the_directory(refused, directory, folder):
+    source = folder / directory("{}")
+    (source / "model.onnx").write_bytes(b"mine")
+    text = refused("export", source, "-o", source / "model.onnx")
+    assert text.endswith("model.onnx' is an input: give another name")
 
 
 def test_unknown_route(cli, directory):
