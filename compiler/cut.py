@@ -15,7 +15,7 @@ from sardonyx.compiler.messages import initializers
 from sardonyx.compiler.operands import Operand, operands
 from sardonyx.compiler.region import Record, Region, record_of
 from sardonyx.compiler.stored import fill
-from sardonyx.passes.scopes import all_constants
+from sardonyx.passes.scopes import all_constants, is_constant
 from sardonyx.runtime_ops.ops import DOMAIN
 
 Sizes = tuple[int, ...]
@@ -105,7 +105,7 @@ class _Cut:
             self.tensors[name] = gs.Constant(name, held)
         else:
             self.tensors[name] = gs.Variable(name)
-            if tensor.inputs and _reads_constants(tensor.inputs[0]):
+            if is_constant(tensor):
                 self._add(record_of(tensor.inputs[0]))
         return self.tensors[name]
 
@@ -132,14 +132,6 @@ class _Cut:
                 raise Unknown(tensor.name)
             known = self.operands[tensor.name].type
         return onnx.ValueInfoProto(name=tensor.name, type=known)
-
-
-def _reads_constants(node: gs.Node) -> bool:
-    """Whether a node computes from constants alone, perhaps through other nodes that do."""
-    return bool(node.inputs) and all(
-        isinstance(t, gs.Constant) or (bool(t.inputs) and _reads_constants(t.inputs[0]))
-        for t in node.inputs
-    )
 
 
 def random_feeds(pair: Pair, records: Iterable[Record], sizes: Sizes) -> Feeds:

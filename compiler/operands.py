@@ -44,7 +44,7 @@ def _of(record: Record) -> Iterator[tuple[str, Operand]]:
     elif record.op == "Gather" and isinstance(first, gs.Constant):
         yield second.name, _rows(first.shape[record.attrs.get("axis", 0)])
     elif record.op == "MatMul" and isinstance(second, gs.Constant):
-        yield first.name, _values(second.dtype, second.shape[0], 3)
+        yield first.name, _values(second.dtype, second.shape[max(len(second.shape) - 2, 0)], 3)
     elif record.op == "Gemm" and isinstance(second, gs.Constant) and not record.attrs.get("transA"):
         yield first.name, _values(second.dtype, second.shape[bool(record.attrs.get("transB"))], 2)
 

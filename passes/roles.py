@@ -14,7 +14,7 @@ from typing import Literal, get_args
 import onnx_graphsurgeon as gs
 
 from sardonyx.passes.fused import MICROSOFT, operand
-from sardonyx.passes.scopes import scopes
+from sardonyx.passes.scopes import is_constant, scopes
 from sardonyx.passes.weights import WeightUse
 
 Role = Literal[
@@ -149,15 +149,16 @@ class _Flow:
 
     def _returns(self, start: gs.Node, end: gs.Node) -> bool:
         """Whether ``end`` leads back to the width that ``start`` took, into a residual sum."""
-        width, back = (self.linears[id(n)].view.shape for n in (start, end))
-        if width[0] != back[1]:
+        width, back = (self.linears[id(n)].view for n in (start, end))
+        matrices = len(width.constant.shape) == len(back.constant.shape) == 2
+        if not matrices or width.shape[0] != back.shape[1]:
             return False
         sums = [n for n in _ahead(end.outputs[0]) if n.op in _SUMS]
         return any(self._joins(total, end) for total in sums)
 
     def _joins(self, total: gs.Node, end: gs.Node) -> bool:
         """Whether a sum adds a value that varies and does not itself come from ``end``."""
-        others = [t for t in total.inputs[:2] if _varies(t)]
+        others = [t for t in total.inputs[:2] if not is_constant(t)]
         return any(self._first(_back(t), lambda n: n is end) is None for t in others)
 
     def _first(self, nodes: Iterator[gs.Node], wanted: Callable[[gs.Node], bool]) -> gs.Node | None:
@@ -224,10 +225,3 @@ def _data(node: gs.Node) -> list[gs.Tensor]:
 
 def _is_barrier(node: gs.Node) -> bool:
     return bool(node.op.startswith(_BARRIERS)) or node.op in _ATTENTION_OPS
-
-
-def _varies(tensor: gs.Tensor) -> bool:
-    """Whether a value depends on an input of its graph."""
-    if isinstance(tensor, gs.Constant):
-        return False
-    return not tensor.inputs or any(map(_varies, tensor.inputs[0].inputs))

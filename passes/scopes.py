@@ -24,3 +24,19 @@ def all_constants(graph: gs.Graph) -> list[gs.Constant]:
     read = [tensor for node in all_nodes(graph) for tensor in node.inputs]
     read += [tensor for scope in scopes(graph) for tensor in scope.outputs]
     return list({id(t): t for t in read if isinstance(t, gs.Constant)}.values())
+
+
+def is_constant(tensor: gs.Tensor) -> bool:
+    """Whether a value is a constant, or computed from constants alone."""
+    pending, seen = [tensor], {id(tensor)}
+    while pending:
+        value = pending.pop()
+        if isinstance(value, gs.Constant) or value.is_empty():
+            continue
+        read = value.inputs[0].inputs if value.inputs else []
+        if not read:
+            return False
+        fresh = [t for t in read if id(t) not in seen]
+        seen.update(map(id, fresh))
+        pending += fresh
+    return True
