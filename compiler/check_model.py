@@ -9,6 +9,7 @@ from sardonyx.compiler.messages import graphs, walk, with_initializers
 from sardonyx.compiler.stand_ins import uses_unknown_ops, with_stand_ins
 from sardonyx.compiler.stored import is_stored
 from sardonyx.runtime_ops.errors import InputError
+from sardonyx.runtime_ops.ops import DOMAIN, OPS
 
 OPSETS = range(1, 27)
 """Default-domain operator sets that are read and written; onnxruntime knows no later one."""
@@ -154,6 +155,11 @@ def check_representable(model: onnx.ModelProto, name: str) -> None:
 def _check_node(node: onnx.NodeProto, name: str) -> None:
     if node.overload:
         raise InputError(f"{name}: node '{node.name}' calls an overload: not supported")
+    if node.domain == DOMAIN and not _is_ours(node):
+        raise InputError(
+            f"{name}: {node.op_type} '{node.name}' of domain {DOMAIN} is no op that this version "
+            "of Sardonyx knows: compile the original again"
+        )
     for attribute in node.attribute:
         where = f"{name}: attribute '{attribute.name}' of {node.op_type} '{node.name}'"
         if attribute.type == onnx.AttributeProto.GRAPHS:
@@ -163,6 +169,12 @@ def _check_node(node: onnx.NodeProto, name: str) -> None:
             raise InputError(f"{where} {_ELSEWHERE}")
         if any(_is_binary(text) for text in (attribute.s, *attribute.strings)):
             raise InputError(f"{where} is not UTF-8 text: not supported")
+
+
+def _is_ours(node: onnx.NodeProto) -> bool:
+    sizes = [list(a.ints) for a in node.attribute if a.name == "shape"]
+    fits = len(sizes) == 1 and len(sizes[0]) == 2 and min(sizes[0]) > 0
+    return node.op_type in OPS and fits
 
 
 def _is_binary(text: bytes) -> bool:

@@ -13,6 +13,7 @@ from sardonyx.compiler.driver import Driver
 from sardonyx.compiler.emit import emit
 from sardonyx.compiler.load import load
 from sardonyx.compiler.notes import write_notes
+from sardonyx.compiler.overridable import note_overridable
 from sardonyx.compiler.recipe import Recipe, load_recipe
 from sardonyx.compiler.report import CompileReport
 from sardonyx.compiler.summarize import summarize
@@ -79,9 +80,10 @@ def compile(
     model = model if isinstance(model, onnx.ModelProto) else Path(model)
     passes = _until((*NORMALIZE, *recipe.passes), until)
     source, graph = load(model)
+    journal = Journal(progress) if progress else Journal()
     if any(a_pass.quantizes for a_pass in passes):
         check_quantizable(source.opset)
-    journal = Journal(progress) if progress else Journal()
+        note_overridable(source, graph, journal)
     driver = Driver(source, graph, journal, Verification(verify))
     if observe:
         observe("load", driver)

@@ -8,6 +8,7 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 from numpy.typing import DTypeLike, NDArray
+from onnx_graphsurgeon.ir.tensor import SparseValues
 
 from sardonyx.passes.fused import FUSED, MICROSOFT, obstacle
 from sardonyx.passes.scopes import all_constants, all_nodes
@@ -163,17 +164,20 @@ def _fused(node: gs.Node) -> str:
 
 
 def _misfit(node: gs.Node, slot: int, constant: gs.Constant, casts: int) -> str:
-    if len(constant.shape) != 2:
-        return f"rank {len(constant.shape)}: only matrices are encoded"
-    if 0 in constant.shape:
-        return "empty: it holds no weight"
-    if casts > 1:
-        return f"reached through {casts} Casts: only one is followed"
-    if node.op != "Gather" and slot == 0:
-        return f"left operand of {node.op}: only right operands are encoded"
-    if node.op == "Gather" and node.attrs.get("axis", 0) != 0:
-        return f"Gather along axis {node.attrs['axis']}: only rows (axis 0) are encoded"
-    return ""
+    axis = node.attrs.get("axis", 0)
+    reasons = {
+        f"rank {len(constant.shape)}: only matrices are encoded": len(constant.shape) != 2,
+        "stored sparse: its zeros take no room": isinstance(constant._values, SparseValues),
+        "empty: it holds no weight": 0 in constant.shape,
+        f"reached through {casts} Casts: only one is followed": casts > 1,
+        f"left operand of {node.op}: only right operands are encoded": (
+            node.op != "Gather" and slot == 0
+        ),
+        f"Gather along axis {axis}: only rows (axis 0) are encoded": (
+            node.op == "Gather" and axis != 0
+        ),
+    }
+    return next((reason for reason, holds in reasons.items() if holds), "")
 
 
 def _source(tensor: gs.Tensor) -> tuple[gs.Constant, bool, list[np.dtype[np.generic]]] | None:

@@ -118,7 +118,7 @@ class Gobo(Pass):
         layers = [place.layer for place in places.values() if place.layer is not None]
         depth = max(layers, default=-1) + 1
         return [
-            self.embedding_bits
+            self.bits.get("embedding", self.embedding_bits)
             if weight.gathered
             else bits_for(places[id(weight.view.constant)], self.bits, self.role_layers, depth)
             for weight in weights

@@ -18,6 +18,7 @@ Key = Literal[
     "attention_output",
     "ffn_in",
     "ffn_out",
+    "embedding",
     "head",
     "other",
 ]

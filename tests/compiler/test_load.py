@@ -45,6 +45,18 @@ def test_overload_of_a_function(model):
     assert refusal(model) == "the model: function 'F' has an overload: not supported"
 
 
+@pytest.mark.parametrize(
+    ("op", "shape"), [("GoboMatMul99", [4, 4]), ("GoboMatMul3", [4]), ("GoboGather4", [4, 0])]
+)
+def test_ops_of_ours_that_are_none(model, op, shape):
+    node = helper.make_node(op, ["X"], ["z"], "later", domain="sardonyx", shape=shape)
+    model.graph.node.append(node)
+    assert refusal(model) == (
+        f"the model: {op} 'later' of domain sardonyx is no op that this version of Sardonyx knows: "
+        "compile the original again"
+    )
+
+
 @pytest.mark.parametrize("deep", [False, True])
 def test_attributes_that_would_be_lost(model, deep):
     graph = helper.make_graph([], "inner", [], [])

@@ -82,9 +82,8 @@ def test_only_the_first_layers(layer, bits):
     assert bits_for(Place("value", layer), {"default": 3, "value": 4}, PAPER, 12) == bits
 
 
-def test_every_role_but_embedding_is_a_key():
-    """Embeddings have an argument of their own."""
-    assert set(get_args(Key)) == {"default", *ROLES} - {"embedding"}
+def test_every_role_is_a_key():
+    assert set(get_args(Key)) == {"default", *ROLES}
 
 
 def test_a_number_is_a_table():
@@ -134,3 +133,10 @@ def test_the_pass_counts_layers(apply):
         (role, layer) for (role, layer), bits in found.items() if layer is not None and bits > 2
     }
     assert more == {(role, layer) for role in ("value", "ffn_in") for layer in range(6)}
+
+
+def test_embeddings_are_a_role_too(text_model, normal, apply):
+    text = "g (int64[N] I) => (float[N,64] Y) { Y = Gather (E, I) }"
+    for table, bits in (({"default": 3}, 4), ({"default": 3, "embedding": 5}, 5)):
+        (entry,) = apply(Gobo(bits=table), text_model(text, E=normal(100, 64))).journal.encoded
+        assert entry.format.bits == bits
