@@ -94,7 +94,7 @@ def test_a_number_is_a_table():
 @pytest.mark.parametrize(
     ("kind", "value", "message"),
     [
-        (BitsTable, {"embedding": 4}, "'default', 'query', 'key'"),
+        (BitsTable, {"norm": 4}, "'default', 'query', 'key'"),
         (BitsTable, {"value": 9}, "less than or equal to 8"),
         (BitsTable, {"value": 1}, "greater than or equal to 2"),
         (BitsTable, {"value": 3.5}, "valid integer"),
