@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx_graphsurgeon as gs
+from onnx_graphsurgeon.ir.tensor import SparseValues
 
 from sardonyx.passes.journal import Skip
 from sardonyx.passes.weights import CARRIERS, WeightUse, WeightView
@@ -42,8 +43,7 @@ class TiedWeight:
     @property
     def nbytes(self) -> int:
         """Bytes of the constants in the file."""
-        constants = [view.constant for view in self.views]
-        return sum(int(np.prod(c.shape)) * np.dtype(c.dtype).itemsize for c in constants)
+        return sum(_nbytes(view.constant) for view in self.views)
 
     @property
     def gathered(self) -> bool:
@@ -71,6 +71,14 @@ class TiedWeight:
                     return f"{reader.op} '{reader.name}'"
                 pending += reader.outputs
         return ""
+
+
+def _nbytes(constant: gs.Constant) -> int:
+    """Bytes in the file; of a sparse constant, those of its values and their places."""
+    if isinstance(constant._values, SparseValues):
+        stored = constant._values.tensor
+        return int(stored.values.ByteSize() + stored.indices.ByteSize())
+    return int(np.prod(constant.shape)) * np.dtype(constant.dtype).itemsize
 
 
 def tied_weights(uses: list[WeightUse]) -> list[TiedWeight]:

@@ -8,7 +8,6 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 from numpy.typing import DTypeLike, NDArray
-from onnx_graphsurgeon.ir.tensor import SparseValues
 
 from sardonyx.passes.fused import FUSED, MICROSOFT, obstacle
 from sardonyx.passes.scopes import all_constants, all_nodes
@@ -167,7 +166,6 @@ def _misfit(node: gs.Node, slot: int, constant: gs.Constant, casts: int) -> str:
     axis = node.attrs.get("axis", 0)
     reasons = {
         f"rank {len(constant.shape)}: only matrices are encoded": len(constant.shape) != 2,
-        "stored sparse: its zeros take no room": isinstance(constant._values, SparseValues),
         "empty: it holds no weight": 0 in constant.shape,
         f"reached through {casts} Casts: only one is followed": casts > 1,
         f"left operand of {node.op}: only right operands are encoded": (
