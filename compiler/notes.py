@@ -95,6 +95,11 @@ def pass_of(node: onnx.NodeProto) -> str:
     return _notes(node.metadata_props).get("pass", "")
 
 
+def packed_in(node: onnx.NodeProto) -> str:
+    """The constant that the node's weight was cut from; empty if it was one by itself."""
+    return _notes(node.metadata_props).get("from", "")
+
+
 def weight_notes(node: onnx.NodeProto) -> WeightNotes | None:
     """The notes on a node that took the place of another; None where there are none of ours."""
     try:
