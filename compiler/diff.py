@@ -137,7 +137,12 @@ def _type(value: onnx.ValueInfoProto) -> str:
     if not kind.elem_type:
         return str(value.type).replace("\n", " ").strip()
     shape = [dim.dim_param or str(dim.dim_value) for dim in kind.shape.dim]
-    name = onnx.TensorProto.DataType.Name(kind.elem_type).lower()
+    known = onnx.TensorProto.DataType.values()
+    name = (
+        onnx.TensorProto.DataType.Name(kind.elem_type).lower()
+        if kind.elem_type in known
+        else f"type {kind.elem_type}"
+    )
     return f"{name} [{', '.join(shape)}]" if kind.HasField("shape") else name
 
 
@@ -180,12 +185,12 @@ def _constant_changes(a: _Constant, b: _Constant) -> list[str]:
 
 
 def _nodes(held: Inventory) -> dict[str, PlacedNode]:
-    """Nodes outside functions by their first output; a Constant node counts as a constant."""
+    """Nodes outside functions by their first named output; a Constant node counts as a constant."""
     return {
-        (node.outputs or (node.name,))[0]: node
+        next(filter(None, node.outputs), node.name): node
         for node in held.nodes
         if node.where != "function"
-        and not (node.op == "Constant" and node.outputs[0] in held.tensors)
+        and not (node.op == "Constant" and held.tensors.keys() & node.outputs[:1])
     }
 
 
@@ -214,7 +219,7 @@ def _attributes(node: onnx.NodeProto) -> list[bytes]:
             copy.g.ClearField("node")
             copy.g.ClearField("initializer")
             copy.g.ClearField("value_info")
-        if attribute.type == onnx.AttributeProto.TENSOR and not attribute.t.external_data:
+        if attribute.HasField("t"):
             copy.t.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(attribute.t)))
         found.append(copy.SerializeToString(deterministic=True))
     return sorted(found)

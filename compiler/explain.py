@@ -14,7 +14,7 @@ from sardonyx.compiler.inventory import (
     Stored,
     take_inventory,
 )
-from sardonyx.compiler.notes import left_alone, pass_of, recipe_of, weight_notes
+from sardonyx.compiler.notes import left_alone, packed_in, pass_of, recipe_of, weight_notes
 from sardonyx.compiler.report import CompileReport, TensorEntry
 from sardonyx.runtime_ops.errors import InputError
 
@@ -71,7 +71,7 @@ class Explainer:
 
         Raises InputError, with names like it, where the model neither has nor had it.
         """
-        for find in (self._weight, self._constant, self._node, self._value):
+        for find in (self._weight, self._constant, self._packed, self._node, self._value):
             answer = find(name)
             if answer:
                 return answer
@@ -81,7 +81,9 @@ class Explainer:
     def _names(self) -> set[str]:
         weights = {name for w in self.held.quantized.values() for name in w.notes.originals}
         nodes = {node.name for node in self.held.nodes}
-        return weights | nodes | self.held.tensors.keys() | self.held.readers.keys() - {""}
+        packed = {packed_in(node.node) for node in self.held.nodes}
+        values = self.held.tensors.keys() | self.held.readers.keys()
+        return (weights | packed | nodes | values) - {""}
 
     def _weight(self, name: str) -> Answer | None:
         for weight in self.held.quantized.values():
@@ -111,6 +113,18 @@ class Explainer:
         if reason:
             return f"left alone: {reason}"
         return f"not touched: it is read by {_label(readers[0]) if readers else 'nothing'}"
+
+    def _packed(self, name: str) -> Answer | None:
+        nodes = [node for node in self.held.nodes if name and packed_in(node.node) == name]
+        if not nodes:
+            return None
+        notes = [weight_notes(node.node) for node in nodes]
+        parts = [
+            note.weight if note else ", ".join(node.inputs[1:])
+            for node, note in zip(nodes, notes, strict=True)
+        ]
+        facts = [("parts", _listed(parts)), ("read by", _listed(map(_label, nodes)))]
+        return Answer("taken apart: each part is a weight of its own", facts)
 
     def _node(self, name: str) -> Answer | None:
         node = next((node for node in self.held.nodes if node.name == name), None)

@@ -15,15 +15,27 @@ from sardonyx.compiler.check_content import check_data, check_text
 from sardonyx.compiler.check_model import check_graph
 from sardonyx.compiler.external_data import data_bytes
 from sardonyx.compiler.load import place_data
+from sardonyx.compiler.messages import graphs, walk
 from sardonyx.compiler.model_file import read_model
 from sardonyx.compiler.notes import WeightNotes, weight_notes
-from sardonyx.compiler.stored import span_of
+from sardonyx.compiler.stored import is_stored, span_of
 from sardonyx.passes.facts import NUMERIC
+from sardonyx.runtime_ops.errors import InputError
 from sardonyx.runtime_ops.ops import DOMAIN
 from sardonyx.runtime_ops.ops.custom_op import INPUTS
 
 Where = Literal["graph", "body", "function"]
 """The main graph; the bodies of its If, Loop and Scan nodes; the model's functions."""
+
+
+_VALUES = {
+    "value": onnx.AttributeProto.TENSOR,
+    "value_float": onnx.AttributeProto.FLOAT,
+    "value_floats": onnx.AttributeProto.FLOATS,
+    "value_int": onnx.AttributeProto.INT,
+    "value_ints": onnx.AttributeProto.INTS,
+}
+"""Attributes of a Constant node that are listed, and their types."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +113,11 @@ class PlacedNode:
     @property
     def name(self) -> str:
         """Its name, or that of its first output."""
-        return _join(self.path, self.node.name) if self.node.name else [*self.outputs, "?"][0]
+        return (
+            _join(self.path, self.node.name)
+            if self.node.name
+            else next(filter(None, self.outputs), "?")
+        )
 
 
 @dataclass(frozen=True)
@@ -169,7 +185,7 @@ class Inventory:
                 for role, name in zip(INPUTS, names, strict=False)
                 if name in self.tensors
             }
-            if notes and len(parts) == len(INPUTS):
+            if notes and len(parts) == len(INPUTS) and all(p.shape for p in parts.values()):
                 weight = Quantized(notes, tuple(nodes), parts)
                 name = f"{weight.path}{notes.weight}" if notes.weight in found else notes.weight
                 found[name] = weight
@@ -182,8 +198,10 @@ def take_inventory(path: Path) -> Inventory:
     name = f"'{path}'"
     check_text(model, name)
     check_graph(model, name)
+    _check_stored(model, name)
     external = place_data(model, inline, path.parent, name)
     check_data(model, name)
+    _check_constants(model, name)
     nbytes = path.stat().st_size + sum(span.length for span in external)
     found = Inventory(path, model, nbytes)
     _walk(found, model.graph, "graph", "", {})
@@ -192,6 +210,33 @@ def take_inventory(path: Path) -> Inventory:
         body = onnx.GraphProto(node=function.node, input=inputs)
         _walk(found, body, "function", f"{function.domain}.{function.name}", {})
     return found
+
+
+def _check_stored(model: onnx.ModelProto, name: str) -> None:
+    """Refuse tensors in attributes and sparse ones that lie in files."""
+    for message in walk(model):
+        tensors: list[onnx.TensorProto] = []
+        if isinstance(message, onnx.AttributeProto):
+            tensors = [message.t, *message.tensors]
+        if isinstance(message, onnx.SparseTensorProto):
+            tensors = [message.values, message.indices]
+        for tensor in filter(is_stored, tensors):
+            raise InputError(
+                f"{name}: tensor '{tensor.name}' keeps data in another file: only dense "
+                "initializers may"
+            )
+
+
+def _check_constants(model: onnx.ModelProto, name: str) -> None:
+    """Refuse Constant nodes whose value is not of the type that its attribute must have."""
+    for node in (node for graph in graphs(model.graph) for node in graph.node):
+        for attribute in node.attribute if node.op_type == "Constant" else ():
+            empty = attribute.name == "value" and not attribute.HasField("t")
+            if empty or attribute.type != _VALUES.get(attribute.name, attribute.type):
+                raise InputError(
+                    f"{name} is not a valid ONNX model: attribute '{attribute.name}' of Constant "
+                    f"'{node.name or ', '.join(node.output)}' has no value of its type"
+                )
 
 
 def _walk(
@@ -220,14 +265,17 @@ def _walk(
 
 
 def _constants(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    """Initializers, and the values of Constant nodes under the names of their outputs."""
-    yield from graph.initializer
+    """Initializers, and the values of Constant nodes under the names of their outputs; none that
+    has no name, as nothing can read it."""
+    yield from (tensor for tensor in graph.initializer if tensor.name)
     for sparse in graph.sparse_initializer:
-        yield sparse.values
-        yield _named(sparse.indices, f"{sparse.values.name}.indices")
+        if sparse.values.name and sparse.HasField("indices"):
+            yield sparse.values
+            yield _named(sparse.indices, f"{sparse.values.name}.indices")
     for node in graph.node:
-        for attribute in node.attribute if node.op_type == "Constant" else ():
-            if attribute.name in ("value", *NUMERIC):
+        named = node.op_type == "Constant" and any(node.output[:1])
+        for attribute in node.attribute if named else ():
+            if attribute.name in _VALUES:
                 yield _value(attribute, node.output[0])
 
 

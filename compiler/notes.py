@@ -15,7 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from sardonyx.passes.journal import Journal
 from sardonyx.passes.metadata import PREFIX
 
-_ORIGINAL = r"\w+ \[[\d, ]*\]"
+_DIM = "[1-9][0-9]{0,17}"
+_ORIGINAL = rf"\w+ \[({_DIM}(, {_DIM}){{0,7}})?\]"
+"""Element type and shape. Patterns bound all numbers: another hand may have been at the notes."""
 
 _RECIPE, _LEFT_ALONE = f"{PREFIX}recipe", f"{PREFIX}left_alone"
 
@@ -38,13 +40,14 @@ class WeightNotes(BaseModel):
         description="NAME: ORIGINAL of others with the same contents, one a line",
     )
     role: str = Field(
-        pattern=r"^\w+(, layer \d+)?$", description="what the weight is for, and in which layer"
+        pattern=r"^\w+(, layer [0-9]{1,18})?$",
+        description="what the weight is for, and in which layer",
     )
     format: str = Field(description="number format, as codebook3/tensor")
-    bits: int
+    bits: int = Field(ge=1, le=32)
     outlier_share: str
     sqnr_db: float = Field(description="inf: nothing was lost")
-    bytes: str = Field(pattern=r"^\d+ -> [1-9]\d*$", description="before and after")
+    bytes: str = Field(pattern=r"^[0-9]{1,18} -> [1-9][0-9]{0,17}$", description="before and after")
 
     @property
     def nbytes(self) -> tuple[int, int]:
@@ -55,7 +58,7 @@ class WeightNotes(BaseModel):
     @property
     def originals(self) -> dict[str, tuple[str, list[int]]]:
         """Element types and shapes of all constants that held the weight, by name."""
-        lines = [f"{self.weight}: {self.original}", *self.tied.splitlines()]
+        lines = [f"{self.weight}: {self.original}", *filter(None, self.tied.split("\n"))]
         parts = [line.rpartition(": ") for line in lines]
         kinds = {name: kind.partition(" ") for name, _, kind in parts}
         return {name: (dtype, json.loads(shape)) for name, (dtype, _, shape) in kinds.items()}
@@ -90,6 +93,11 @@ def left_alone(model: onnx.ModelProto) -> dict[str, str]:
 def pass_of(node: onnx.NodeProto) -> str:
     """The pass that made a node; empty if it was there."""
     return _notes(node.metadata_props).get("pass", "")
+
+
+def packed_in(node: onnx.NodeProto) -> str:
+    """The constant that the node's weight was cut from; empty if it was one by itself."""
+    return _notes(node.metadata_props).get("from", "")
 
 
 def weight_notes(node: onnx.NodeProto) -> WeightNotes | None:

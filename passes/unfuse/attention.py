@@ -54,6 +54,8 @@ def _unfused(node: gs.Node) -> list[gs.Node]:
         draft.add("MatMul", part, [x, gs.Constant(f"{weights.name}.{part}", columns)])
         for part, columns in _split(weights, node.attrs.get("qkv_hidden_sizes"))
     )
+    for product in draft.nodes:
+        annotate(product, **{"pass": UnfuseAttention.name, "from": weights.name})
     pasts = [_pick(draft, past, i) if past is not None else None for i in (0, 1)]
     operands = [query, key, value, bias, mask, attention_bias, *pasts]
     output, *present = take_outputs(node)

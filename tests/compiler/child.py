@@ -1,4 +1,4 @@
-"""Compiles and runs files in a process of its own, with little memory: one JSON line a command."""
+"""Compiles, runs, explains and compares files in a process of its own, with little memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ MEMORY = 4 << 30
 
 
 def main() -> None:
-    """Arguments: a file of inputs, then models. Compiles each; runs it and, if any, the result."""
+    """Arguments: a file of inputs, then models. Compiles each; runs it and, if any, the result.
+
+    Writes two JSON lines for each model: its path, then the answers of all commands.
+    """
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     feeds, *models = sys.argv[1:]
     for model in models:
@@ -26,6 +29,8 @@ def main() -> None:
         answers = {
             "compiled": invoke("compile", model, "--recipe", "gobo", "-o", output),
             "ran": invoke("run", model, "--input", feeds),
+            "explained": invoke("explain", model),
+            "compared": invoke("diff", model, model),
         }
         if Path(output).exists():
             answers["result ran"] = invoke("run", output, "--input", feeds)

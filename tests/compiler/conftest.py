@@ -8,13 +8,16 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 
+from sardonyx.compiler.diff import diff
 from sardonyx.compiler.emit import emit
 from sardonyx.compiler.load import load
+from sardonyx.compiler.model_diff import ModelDiff
 from sardonyx.models import TINY_BERT, PackageMissing, minilm_l3_onnx, seeded_bert
 
 
@@ -67,7 +70,8 @@ def round_trip() -> Callable[[onnx.ModelProto | Path], onnx.ModelProto]:
 
 @pytest.fixture(scope="session")
 def judge(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[int]]:
-    """Compile and run files, in a process of their own with little memory; the exit codes.
+    """Compile, run, explain and compare files, in a process of their own with little memory; the
+    exit codes of compile.
 
     Each must end in time, in the two documented ways: done, or refused in one sentence, with no
     traceback and no file left behind. What was compiled must run if the file itself does.
@@ -95,5 +99,17 @@ def judge(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[int]]:
                 assert answer["result ran"][0] == answer["ran"][0], path
             assert sorted(path.parent.iterdir()) == before[path]
         return [answer["compiled"][0] for answer in answers]
+
+    return run
+
+
+@pytest.fixture
+def differ(tmp_path: Path) -> Callable[..., ModelDiff]:
+    """The differences of two models, by way of files."""
+
+    def run(a: onnx.ModelProto, b: onnx.ModelProto, **options: Any) -> ModelDiff:
+        onnx.save(a, tmp_path / "a.onnx")
+        onnx.save(b, tmp_path / "b.onnx", **options)
+        return diff(tmp_path / "a.onnx", tmp_path / "b.onnx")
 
     return run

@@ -30,18 +30,6 @@ def model(text_model, normal):
     return text_model(TEXT, W=normal(64, 96), B=normal(96))
 
 
-@pytest.fixture
-def differ(tmp_path):
-    """The differences of two models, by way of files."""
-
-    def run(a, b, **options):
-        onnx.save(a, tmp_path / "a.onnx")
-        onnx.save(b, tmp_path / "b.onnx", **options)
-        return diff(tmp_path / "a.onnx", tmp_path / "b.onnx")
-
-    return run
-
-
 def changed(model, edit):
     """A copy of a model with a change."""
     copy = onnx.ModelProto()

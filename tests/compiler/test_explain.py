@@ -161,3 +161,26 @@ def test_a_report_of_another_model(explained, bert, bert_file, tmp_path):
     onnx.save(bert, tmp_path / "plain.onnx")
     with pytest.raises(InputError, match="only one of them has 'embeddings"):
         explainer(tmp_path / "plain.onnx", report)
+
+
+@pytest.mark.parametrize(("width", "op"), [(64, "GoboMatMul3"), (16, "MatMul")])
+def test_a_weight_that_was_taken_apart(explained, text_model, normal, width, op):
+    model = text_model(
+        f"""g (float[B,S,{width}] X) => (float[B,S,256] Y) {{
+          P = com.microsoft.Attention <num_heads = 2> (X, W, bias)
+          Y = MatMul (P, V)
+        }}""",
+        W=normal(width, 3 * width),
+        bias=normal(3 * width),
+        V=normal(width, 256),
+    )
+    model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+    answers = explained(model)
+    answer = answers.about("W")
+    assert answer.verdict == "taken apart: each part is a weight of its own"
+    assert answer.facts == [
+        ("parts", "W.query\nW.key\nW.value"),
+        ("read by", "\n".join(f"{op} 'P/{part}'" for part in ("query", "key", "value"))),
+    ]
+    with pytest.raises(InputError, match="did you mean 'W'"):
+        answers.about("w")

@@ -119,3 +119,58 @@ def test_data_that_is_not_there(take, text_model, tmp_path):
     (tmp_path / "w.data").unlink()
     with pytest.raises(InputError, match="external data of 'W' is missing"):
         take_inventory(tmp_path / "m.onnx")
+
+
+CONSTANT = "g (float[4] X) => (float[4] Y) { Y = Relu (X) C = Constant <value_int = 1> () }"
+
+
+def wrong(name, **fields):
+    """A Constant's attribute that is not what its name promises."""
+    return onnx.AttributeProto(name=name, **fields)
+
+
+@pytest.mark.parametrize(
+    "attribute",
+    [
+        wrong("value", type=onnx.AttributeProto.INT, i=1),
+        wrong("value", t=numpy_helper.from_array(np.ones(2))),
+        wrong("value", type=onnx.AttributeProto.TENSOR),
+        wrong("value_floats", type=onnx.AttributeProto.STRING, s=b"many"),
+        wrong("value_int", i=1),
+    ],
+)
+def test_a_constant_of_another_type(take, text_model, attribute):
+    model = text_model(CONSTANT)
+    model.graph.node[1].attribute[0].CopyFrom(attribute)
+    with pytest.raises(InputError, match=f"m.onnx.*'{attribute.name}' of Constant 'C' has no"):
+        take(model)
+
+
+@pytest.mark.parametrize("outputs", [[], [""]])
+def test_constants_without_a_name_are_none(take, text_model, outputs):
+    model = text_model(CONSTANT)
+    model.graph.node[1].output[:] = outputs
+    model.graph.initializer.add(dims=[0], data_type=TensorProto.FLOAT)
+    model.graph.sparse_initializer.add(dims=[2])
+    held = take(model)
+    assert (held.tensors, [node.name for node in held.nodes]) == ({}, ["Y", "?"])
+
+
+def test_a_node_has_the_name_of_its_first_named_output(take, text_model):
+    held = take(text_model("g (float[4] X) => (float[4] Y) { , Y = Dropout (X) }"))
+    assert held.nodes[0].name == "Y"
+
+
+def test_data_of_an_attribute_in_a_file(take, text_model):
+    model = text_model(CONSTANT)
+    value = TensorProto(name="V", dims=[2], data_type=1, data_location=TensorProto.EXTERNAL)
+    model.graph.node[1].attribute[0].CopyFrom(helper.make_attribute("value", value))
+    with pytest.raises(InputError, match="tensor 'V' keeps data in another file"):
+        take(model)
+
+
+def test_parts_of_an_encoded_weight_that_are_scalars(take, bert):
+    model = compile(bert, "gobo").model
+    part = next(t for t in model.graph.initializer if t.name.endswith("query.weight.values"))
+    part.CopyFrom(numpy_helper.from_array(np.float32(1), part.name))
+    assert len(take(model).quantized) == 13

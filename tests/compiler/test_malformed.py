@@ -310,6 +310,13 @@ ALONE: dict[str, Callable[[ModelProto], object]] = {
     "raw_and_typed_data": lambda m: weight(m).float_data.extend([0.0] * 4096),
     "constant_without_value": lambda m: node(m, "Constant").ClearField("attribute"),
     "constant_with_an_empty_tensor_message": lambda m: node(m, "Constant").attribute[0].t.Clear(),
+    "constant_without_outputs": lambda m: node(m, "Constant").ClearField("output"),
+    "constant_of_another_type": lambda m: (
+        node(m, "Constant")
+        .attribute[0]
+        .CopyFrom(AttributeProto(name="value_floats", type=AttributeProto.STRING, s=b"many"))
+    ),
+    "an_initializer_without_a_name": lambda m: m.graph.initializer.add(dims=[0], data_type=FLOAT),
     "matmul_without_outputs": lambda m: node(m, "MatMul").ClearField("output"),
     "matmul_with_three_inputs": lambda m: node(m, "MatMul").input.append(weight(m).name),
     "gather_axis_too_large": lambda m: node(m, "Gather").attribute.append(

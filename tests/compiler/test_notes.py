@@ -46,6 +46,17 @@ def test_the_notes_of_a_weight_agree_with_the_report(compiled):
     assert notes.role == f"{entry.role}, layer {entry.layer}"
 
 
+def noted(written, key, value):
+    """A copy of a node with another note."""
+    node = onnx.NodeProto()
+    node.CopyFrom(written)
+    props = {prop.key: prop.value for prop in node.metadata_props} | {f"sardonyx.{key}": value}
+    del node.metadata_props[:]
+    for name, text in props.items():
+        node.metadata_props.add(key=name, value=text)
+    return node
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
     [
@@ -55,16 +66,31 @@ def test_the_notes_of_a_weight_agree_with_the_report(compiled):
         ("bytes", "many -> few"),
         ("role", "query, layer x"),
         ("sqnr_db", ""),
+        ("original", "float32 [1 2]"),
+        ("original", "float32 [,]"),
+        ("original", "float32 [, 2]"),
+        ("original", "float32 [010]"),
+        ("original", "float32 [0]"),
+        ("original", "float32 [\u0663]"),
+        ("original", f"float32 [{'9' * 5000}]"),
+        ("original", f"float32 [9{', 9' * 8}]"),
+        ("tied", "V: float32 [1 2]"),
+        ("bits", "0"),
+        ("bits", "-1"),
+        ("bits", "100000"),
+        ("bytes", f"{'9' * 5000} -> 1"),
+        ("bytes", f"1 -> {'9' * 5000}"),
+        ("role", f"query, layer {'9' * 5000}"),
     ],
 )
 def test_notes_that_another_hand_changed_are_none(compiled, key, value):
-    node = onnx.NodeProto()
-    node.CopyFrom(encoded(compiled.model))
-    props = {prop.key: prop.value for prop in node.metadata_props} | {f"sardonyx.{key}": value}
-    del node.metadata_props[:]
-    for name, text in props.items():
-        node.metadata_props.add(key=name, value=text)
-    assert weight_notes(node) is None
+    assert weight_notes(noted(encoded(compiled.model), key, value)) is None
+
+
+@pytest.mark.parametrize("name", ["V\u2028V", "V\rV", "V: V", "V"])
+def test_names_of_tied_weights(compiled, name):
+    notes = weight_notes(noted(encoded(compiled.model), "tied", f"{name}: float32 [64, 64]\n"))
+    assert list(notes.originals.items())[1:] == [(name, ("float32", [64, 64]))]
 
 
 def test_reasons_that_another_hand_changed_are_none(compiled):

@@ -92,6 +92,8 @@ def test_names_notes_and_weights(unfuse, contrib, weights, normal):
     assert attend.doc_string == "a line"
     notes = {prop.key: prop.value for prop in attend.metadata_props}
     assert notes == {"note": "kept", "sardonyx.pass": "unfuse-attention"}
+    notes = {prop.key: prop.value for prop in after.graph.node[0].metadata_props}
+    assert notes == {"sardonyx.from": "W", "sardonyx.pass": "unfuse-attention"}
     held = {tensor.name: list(tensor.dims) for tensor in after.graph.initializer}
     thirds = {f"W.{part}": [16, 16] for part in ("query", "key", "value")}
     assert held == {**thirds, "bias": [48]}
