@@ -78,7 +78,7 @@ def _nbytes(constant: gs.Constant) -> int:
     if isinstance(constant._values, SparseValues):
         stored = constant._values.tensor
         return int(stored.values.ByteSize() + stored.indices.ByteSize())
-    return int(np.prod(constant.shape)) * np.dtype(constant.dtype).itemsize
+    return int(np.prod(constant.shape) * np.dtype(constant.dtype).itemsize)
 
 
 def tied_weights(uses: list[WeightUse]) -> list[TiedWeight]:
