@@ -10,7 +10,7 @@ from rich.table import Table
 
 from sardonyx.compiler.report import CompileReport, TensorEntry, VerificationEntry
 
-_MOST_ROWS = 16
+_MOST_ROWS = 8
 """With more tensors than this, those that are alike share a row."""
 
 _WIDE = 100
@@ -68,7 +68,7 @@ def tensor_table(tensors: list[TensorEntry], width: int) -> Table:
     """A row for each encoded weight, for a screen of ``width`` columns; those alike share one
     where there are many."""
     table = Table(title="Quantized weights", title_justify="left")
-    table.add_column("read by", overflow="fold")
+    table.add_column("weight of", overflow="fold")
     for name in ("op", "bits", "outliers", "SQNR", "before", "after"):
         spans = name in ("outliers", "SQNR")
         table.add_column(
@@ -84,9 +84,8 @@ def tensor_table(tensors: list[TensorEntry], width: int) -> Table:
         groups[alike if len(tensors) > _MOST_ROWS else tensor.name].append(tensor)
     for group in groups.values():
         first = group[0]
-        node = (first.node or first.name).removeprefix(shared)
         table.add_row(
-            escape(node if len(group) == 1 else f"{len(group)} like {node}"),
+            escape(_label(group, shared)),
             first.op,
             str(first.bits),
             _span((t.outlier_share for t in group), "{:.2f}", "%", 100),
@@ -95,6 +94,16 @@ def tensor_table(tensors: list[TensorEntry], width: int) -> Table:
             megabytes(sum(t.bytes_after for t in group)),
         )
     return table
+
+
+def _label(group: list[TensorEntry], shared: str) -> str:
+    """The node of one weight, or how many there are and what they are for."""
+    first = group[0]
+    node = (first.node or first.name).removeprefix(shared).removesuffix(f"/{first.op}")
+    if len(group) == 1:
+        return node
+    roles = dict.fromkeys(entry.role.replace("_", " ") for entry in group)
+    return f"{len(group)} like {node}" if "other" in roles else f"{len(group)} {', '.join(roles)}"
 
 
 def _shared_folder(names: list[str]) -> str:

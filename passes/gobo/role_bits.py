@@ -5,23 +5,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from sardonyx.passes.roles import Place
+from sardonyx.passes.roles import Place, Role
 
 Bits = Annotated[int, Field(ge=2, le=8)]
 
-Key = Literal[
-    "default",
-    "query",
-    "key",
-    "value",
-    "query_key_value",
-    "attention_output",
-    "ffn_in",
-    "ffn_out",
-    "embedding",
-    "head",
-    "other",
-]
+Key = Literal["default", Role]
 
 
 def bits_table(bits: Any) -> Any:
