@@ -26,7 +26,9 @@ def execute(model: Path, inputs: Arrays, backend: Backend = "onnxruntime") -> Ar
     if not model.is_file():
         raise InputError(f"there is no model '{model}'")
     try:
-        session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
+        options = ort.SessionOptions()
+        options.log_severity_level = 4  # what goes wrong is said in one sentence
+        session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise InputError(f"onnxruntime cannot load '{model}': {first_line(error)}") from error
     feeds = fitting({info.name: info for info in session.get_inputs()}, inputs)

@@ -97,7 +97,7 @@ _BYTES = ("bytes_a", "bytes_b")
 
 def _table(first: str, counts: str, sizes: str) -> Table:
     table = Table(first)
-    for name in (f"{counts} A", "B", f"{sizes} A", "B"):
+    for name in (f"{counts} A", f"{counts} B", f"{sizes} A", f"{sizes} B"):
         table.add_column(name, justify="right")
     return table
 

@@ -78,7 +78,7 @@ def test_bodies_and_names_with_brackets(cli, folder, text_model):
     for part in (
         "B  [b].onnx: ",
         "1 nodes, 2 in bodies of If, Loop, Scan",
-        "│ Abs (in a body)      │       1 │ 0 │",
+        "│ Abs (in a body)      │       1 │       0 │",
         "    1 Abs -> Exp, Y.then_branch/A",
         "producer: [/red]Abs -> [/red]Exp",
     ):
