@@ -3,9 +3,9 @@
 from collections import Counter
 
 import onnx
-import onnxruntime as ort
 
-from sardonyx.compiler.messages import graphs, walk, with_initializers
+from sardonyx.compiler.messages import default_opset, graphs, walk, with_initializers
+from sardonyx.compiler.quiet_session import quiet_session
 from sardonyx.compiler.stand_ins import uses_unknown_ops, with_stand_ins
 from sardonyx.compiler.stored import is_stored
 from sardonyx.runtime_ops.errors import InputError
@@ -60,12 +60,6 @@ def check_versions(model: onnx.ModelProto, name: str) -> None:
         )
 
 
-def default_opset(model: onnx.ModelProto) -> int:
-    """Version of the default operator set; 0 if the model imports none."""
-    versions = (int(o.version) for o in model.opset_import if o.domain in ("", "ai.onnx"))
-    return next(versions, 0)
-
-
 def check_quantizable(opset: int) -> None:
     """Refuse an opset that the bodies of the custom ops are not written for."""
     if not opset:
@@ -105,11 +99,9 @@ def infer_types(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
 
 
 def _loads(model: onnx.ModelProto) -> bool:
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
+    """Whether onnxruntime takes a model; why not is onnx's to say."""
     try:
-        ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        quiet_session(model, optimize=False)
     except Exception:
         return False
     return True

@@ -10,6 +10,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from sardonyx.compiler.check_model import first_line
+from sardonyx.compiler.quiet_session import quiet_session
 from sardonyx.runtime_ops.errors import InputError
 from sardonyx.runtime_ops.reference import reference_session
 
@@ -26,9 +27,7 @@ def execute(model: Path, inputs: Arrays, backend: Backend = "onnxruntime") -> Ar
     if not model.is_file():
         raise InputError(f"there is no model '{model}'")
     try:
-        options = ort.SessionOptions()
-        options.log_severity_level = 4  # what goes wrong is said in one sentence
-        session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        session = quiet_session(model)
     except Exception as error:
         raise InputError(f"onnxruntime cannot load '{model}': {first_line(error)}") from error
     feeds = fitting({info.name: info for info in session.get_inputs()}, inputs)

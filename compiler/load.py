@@ -16,13 +16,12 @@ from sardonyx.compiler.check_model import (
     check_representable,
     check_valid,
     check_versions,
-    default_opset,
     first_line,
     infer_types,
 )
 from sardonyx.compiler.external_data import external_span
 from sardonyx.compiler.inline import inline_functions
-from sardonyx.compiler.messages import graphs, initializers, keep
+from sardonyx.compiler.messages import default_opset, graphs, initializers, keep
 from sardonyx.compiler.model_file import read_model
 from sardonyx.compiler.stored import Span, StoredSparse, StoredValues, is_stored, point
 from sardonyx.passes.metadata import DOC, PROPS, WRITTEN

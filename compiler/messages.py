@@ -1,4 +1,4 @@
-"""Walking and copying protobuf messages."""
+"""Walking, reading and copying protobuf messages."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -22,6 +22,12 @@ def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
         for attribute in node.attribute:
             if attribute.type == onnx.AttributeProto.GRAPH:
                 yield from graphs(attribute.g)
+
+
+def default_opset(model: onnx.ModelProto) -> int:
+    """Version of the default operator set; 0 if the model imports none."""
+    versions = (int(o.version) for o in model.opset_import if o.domain in ("", "ai.onnx"))
+    return next(versions, 0)
 
 
 def initializers(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:

@@ -9,6 +9,9 @@ from typing import NamedTuple
 
 import onnx
 
+from sardonyx.compiler.messages import default_opset
+from sardonyx.passes.fused import MICROSOFT
+
 
 class _StandIn(NamedTuple):
     """A standard op on some of the inputs, by their places."""
@@ -46,16 +49,15 @@ _ALSO_STANDARD_DOMAIN = ("SimplifiedLayerNormalization", "LayerNormalization")
 
 def with_stand_ins(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model with a standard op for each output of each contrib op that the table knows."""
-    opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
     changed = onnx.ModelProto()
     changed.CopyFrom(model)
-    _replace(changed.graph, opset)
+    _replace(changed.graph, default_opset(model))
     return changed
 
 
 def uses_unknown_ops(model: onnx.ModelProto) -> bool:
     """Whether the standard domain holds an op that only onnxruntime knows."""
-    opset = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
+    opset = default_opset(model)
     return any(_is_unknown(node, opset) for node in model.graph.node)
 
 
@@ -76,7 +78,7 @@ def _replace(graph: onnx.GraphProto, opset: int) -> None:
 
 def _nodes(node: onnx.NodeProto, opset: int) -> list[onnx.NodeProto]:
     parts = {0: _SAME} if _is_unknown(node, opset) else _STAND_INS.get(node.op_type)
-    if parts is None or (node.domain != "com.microsoft" and not _is_unknown(node, opset)):
+    if parts is None or (node.domain != MICROSOFT and not _is_unknown(node, opset)):
         return [node]
     return [
         onnx.helper.make_node(

@@ -9,12 +9,12 @@ from typing import Literal
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from sardonyx.compiler.check_model import first_line
 from sardonyx.compiler.cut import SIZES, Feeds, Pair, StandIn, Unknown, cut, random_feeds
 from sardonyx.compiler.load import Source
+from sardonyx.compiler.quiet_session import quiet_session
 from sardonyx.compiler.region import Region, Scope, changed_regions
 from sardonyx.compiler.repro import save_repro
 from sardonyx.passes.base import Pass
@@ -200,13 +200,8 @@ class RunFailed(Exception):
 
 def run_model(model: onnx.ModelProto, feeds: Feeds) -> Outputs:
     """Outputs of a small model in onnxruntime, nodes as they are written; may raise RunFailed."""
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
     try:
-        session = ort.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        session = quiet_session(model, optimize=False)
         named = {info.name: feeds[info.name] for info in session.get_inputs()}
         return list(session.run(None, named))
     except Exception as error:

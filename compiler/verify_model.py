@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
-import onnxruntime as ort
 
 from sardonyx.compiler.check_model import first_line
 from sardonyx.compiler.cut import SIZES, Feeds, Unknown, feeds_for
@@ -15,6 +14,7 @@ from sardonyx.compiler.driver import Driver
 from sardonyx.compiler.emit import emit
 from sardonyx.compiler.execute import fitting, read_arrays
 from sardonyx.compiler.load import load
+from sardonyx.compiler.quiet_session import quiet_session
 from sardonyx.compiler.region import record_scopes
 from sardonyx.compiler.verify import relative_difference
 from sardonyx.passes.base import Pass
@@ -95,11 +95,7 @@ def _made_up(model: onnx.ModelProto, graph: gs.Graph) -> Feeds:
 
 def _run(model: onnx.ModelProto, feeds: Feeds, name: str) -> list[np.ndarray]:
     try:
-        options = ort.SessionOptions()
-        options.log_severity_level = 4  # the sentence says it
-        session = ort.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
+        session = quiet_session(model)
         wanted = {info.name: info for info in session.get_inputs()}
         return list(session.run(None, fitting(wanted, feeds)))
     except InputError:

@@ -1,0 +1,19 @@
+"""onnxruntime on the CPU, silent: what goes wrong is said in one sentence by who asked."""
+
+from pathlib import Path
+
+import onnx
+import onnxruntime as ort
+
+
+def quiet_session(model: onnx.ModelProto | Path, *, optimize: bool = True) -> ort.InferenceSession:
+    """A session of a model or its file; with ``optimize`` False, of its nodes as they are written.
+
+    Raises what onnxruntime raises.
+    """
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    if not optimize:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    stored = model if isinstance(model, Path) else model.SerializeToString()
+    return ort.InferenceSession(stored, options, providers=["CPUExecutionProvider"])
