@@ -41,18 +41,22 @@ def seeded_weights(config: EncoderConfig, seed: int, outlier_share: float = 0.00
     """
     shapes = parameter_shapes(config, pooler=True)
 
-    def weight(name: str) -> NDArray[np.float32]:
-        generator = np.random.default_rng([seed, zlib.crc32(name.encode())])
-        shape = shapes[name]
-        if len(shape) == 2:
-            return heavy_tailed(generator, shape, outlier_share)
-        centre = np.float32(name.endswith("LayerNorm.weight"))
-        return centre + np.float32(0.02) * generator.standard_normal(shape, np.float32)
-
-    return weight
+    return lambda name: seeded_values(name, shapes[name], seed, outlier_share)
 
 
-def heavy_tailed(
+def seeded_values(
+    name: str, shape: tuple[int, ...], seed: int, outlier_share: float = 0.001
+) -> NDArray[np.float32]:
+    """A parameter by its PyTorch name: matrices as trained ones are spread; scales near 1; biases
+    near 0, but not 0. The same seed and name give the same values."""
+    generator = np.random.default_rng([seed, zlib.crc32(name.encode())])
+    if len(shape) > 1:
+        return _heavy_tailed(generator, shape, outlier_share)
+    centre = np.float32(name.endswith("weight"))
+    return centre + np.float32(0.02) * generator.standard_normal(shape, np.float32)
+
+
+def _heavy_tailed(
     generator: np.random.Generator, shape: tuple[int, ...], outlier_share: float
 ) -> NDArray[np.float32]:
     values = generator.standard_normal(shape, np.float32)

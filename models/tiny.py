@@ -6,21 +6,15 @@ ties and head of its real kin.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from sardonyx.models.optional import optional
 from sardonyx.models.quiet import quiet
-from sardonyx.models.seeded import heavy_tailed
-
-_OUTLIER_SHARE = 0.001
+from sardonyx.models.seeded import seeded_values
 
 
 @dataclass(frozen=True)
@@ -163,15 +157,6 @@ def tiny_directory(architecture: str, folder: Path, seed: int = 0) -> Path:
         model = getattr(transformers, tiny.model)(config)
         for name, parameter in model.named_parameters():
             if parameter.requires_grad:
-                parameter.data = torch.from_numpy(_values(name, tuple(parameter.shape), seed))
+                parameter.data = torch.from_numpy(seeded_values(name, tuple(parameter.shape), seed))
         model.save_pretrained(folder)
     return folder
-
-
-def _values(name: str, shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
-    """Matrices as trained ones are spread; scales near 1; biases near 0, but not 0."""
-    generator = np.random.default_rng([seed, zlib.crc32(name.encode())])
-    if len(shape) > 1:
-        return heavy_tailed(generator, shape, _OUTLIER_SHARE)
-    centre = np.float32(name.endswith("weight"))
-    return centre + np.float32(0.02) * generator.standard_normal(shape, np.float32)
