@@ -79,9 +79,10 @@ class Gobo(Pass):
         """Encode all weights, the largest first, on all cores; then rewrite."""
         uses = weight_uses(graph)
         journal.weights += weight_count(uses)
+        outputs = [out for scope in scopes(graph) for out in scope.outputs]
         weights = []
         for weight in tied_weights(uses):
-            skip = self._skip(weight, graph)
+            skip = self._skip(weight, outputs)
             if skip is None:
                 weights.append(weight)
             else:
@@ -102,11 +103,11 @@ class Gobo(Pass):
         replace_nodes(graph, replacements)
         return len(replacements)
 
-    def _skip(self, weight: TiedWeight, graph: gs.Graph) -> Skip | None:
+    def _skip(self, weight: TiedWeight, outputs: list[gs.Tensor]) -> Skip | None:
         misfit = next((use.misfit for use in weight.uses if use.misfit), "")
         if misfit:
             return weight.skip(misfit, eligible=True)
-        reader = weight.other_reader([out for scope in scopes(graph) for out in scope.outputs])
+        reader = weight.other_reader(outputs)
         if reader:
             return weight.skip(f"also read by {reader}", eligible=True)
         if weight.size < self.min_weights:
