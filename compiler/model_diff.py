@@ -1,17 +1,12 @@
 """model_diff: how two models differ, as data. ``diff --json`` prints it; this is its schema."""
 
-from typing import Literal
+from pydantic import Field
 
-from pydantic import BaseModel, ConfigDict, Field
-
+from sardonyx.compiler.document import Document, Part
 from sardonyx.compiler.inventory import Where
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Side(_Part):
+class Side(Part):
     """One of the two files."""
 
     path: str
@@ -23,7 +18,7 @@ class Side(_Part):
     functions: dict[str, int] = Field(description="nodes of each function of the model")
 
 
-class HeaderChange(_Part):
+class HeaderChange(Part):
     """Something of the model as a whole that differs; empty on the side that lacks it."""
 
     what: str = Field(description="as IR version, input NAME, metadata KEY")
@@ -31,7 +26,7 @@ class HeaderChange(_Part):
     b: str
 
 
-class OpCount(_Part):
+class OpCount(Part):
     """Nodes of one op, and the bytes of the constants whose first reader is of that op."""
 
     op: str = Field(description="with its domain in front unless that is ai.onnx or sardonyx")
@@ -42,7 +37,7 @@ class OpCount(_Part):
     bytes_b: int
 
 
-class FormatCount(_Part):
+class FormatCount(Part):
     """Constants of one number format; a quantized weight counts as one."""
 
     format: str = Field(description="as float32 or codebook3/tensor")
@@ -52,7 +47,7 @@ class FormatCount(_Part):
     bytes_b: int
 
 
-class Tensor(_Part):
+class Tensor(Part):
     """A constant, or a quantized weight under the name it had before."""
 
     name: str
@@ -62,7 +57,7 @@ class Tensor(_Part):
     read_by: str = Field(description="op of its first reader, before quantization; may be empty")
 
 
-class TensorChange(_Part):
+class TensorChange(Part):
     """A constant that both models hold, differently."""
 
     a: Tensor
@@ -70,14 +65,14 @@ class TensorChange(_Part):
     what: list[str] = Field(description="of format, shape, values")
 
 
-class Node(_Part):
+class Node(Part):
     """A node of the graph or of a body."""
 
     name: str
     op: str
 
 
-class NodeChange(_Part):
+class NodeChange(Part):
     """A node that makes the same tensor in both models, differently."""
 
     a: Node
@@ -85,18 +80,10 @@ class NodeChange(_Part):
     what: list[str] = Field(description="of op, inputs, outputs, attributes")
 
 
-class ModelDiff(_Part):
+class ModelDiff(Document):
     """The differences of two models, schema version 1. The order of nodes and constants, names of
     nodes and doc strings are no difference."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
-
-    version: Literal[1] = Field(
-        default=1,
-        serialization_alias="schema",
-        validation_alias="schema",
-        description="of this schema",
-    )
     same: bool = Field(description="no difference at all")
     a: Side
     b: Side
@@ -114,7 +101,3 @@ class ModelDiff(_Part):
     functions_changed: list[str] = Field(
         description="names of functions that both hold, differently"
     )
-
-    def to_json(self) -> str:
-        """The differences as printed."""
-        return self.model_dump_json(by_alias=True, indent=2) + "\n"

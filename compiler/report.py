@@ -2,14 +2,12 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
+
+from sardonyx.compiler.document import Document, Part
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Totals(_Part):
+class Totals(Part):
     """The whole file."""
 
     bytes_before: int = Field(description="bytes of the source, external data included")
@@ -25,7 +23,7 @@ class Totals(_Part):
     outlier_share: float = Field(description="outliers among quantized weights, 0 to 1")
 
 
-class TensorEntry(_Part):
+class TensorEntry(Part):
     """A quantized weight."""
 
     name: str = Field(description="of the constant in the source")
@@ -45,7 +43,7 @@ class TensorEntry(_Part):
     layer: int | None = Field(description="counted along the graph from 0; null outside layers")
 
 
-class ActivationEntry(_Part):
+class ActivationEntry(Part):
     """A quantized activation; empty for recipes that quantize weights only."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
@@ -60,7 +58,7 @@ class ActivationEntry(_Part):
     sqnr_db: float | None
 
 
-class SkipEntry(_Part):
+class SkipEntry(Part):
     """A constant that was left alone."""
 
     name: str
@@ -69,7 +67,7 @@ class SkipEntry(_Part):
     eligible: bool = Field(description="of a kind the recipe quantizes; --strict refuses these")
 
 
-class PassEntry(_Part):
+class PassEntry(Part):
     """A pass that ran."""
 
     name: str
@@ -79,7 +77,7 @@ class PassEntry(_Part):
     seconds: float = Field(description="without the checks on it")
 
 
-class VerificationEntry(_Part):
+class VerificationEntry(Part):
     """What was checked."""
 
     level: Literal["off", "default", "full"]
@@ -93,15 +91,9 @@ class VerificationEntry(_Part):
     )
 
 
-class CompileReport(_Part):
+class CompileReport(Document):
     """The report of one compile, schema version 1."""
 
-    version: Literal[1] = Field(
-        default=1,
-        serialization_alias="schema",
-        validation_alias="schema",
-        description="of this schema",
-    )
     model: str = Field(description="path of the source")
     recipe: str
     target: str
@@ -113,9 +105,3 @@ class CompileReport(_Part):
     verification: VerificationEntry
     seconds: float = Field(description="wall time of the compile")
     peak_rss_bytes: int = Field(description="largest resident memory of the process so far")
-
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
-
-    def to_json(self) -> str:
-        """The report as written to a file."""
-        return self.model_dump_json(by_alias=True, indent=2) + "\n"
