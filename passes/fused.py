@@ -2,6 +2,8 @@
 
 import onnx_graphsurgeon as gs
 
+from sardonyx.passes.scopes import all_nodes
+
 MICROSOFT = "com.microsoft"
 """onnxruntime's domain."""
 
@@ -25,6 +27,12 @@ def obstacle(node: gs.Node) -> str:
     """Why a fused op cannot be taken apart without changing what it computes; empty if it can."""
     judge = {"Attention": _attention, "EmbedLayerNormalization": _embeddings}.get(node.op)
     return judge(node) if judge else "nothing is known of its parts"
+
+
+def separable(graph: gs.Graph, op: str) -> list[gs.Node]:
+    """Every node of a fused op, wherever it is, that can be taken apart."""
+    fused = [node for node in all_nodes(graph) if (node.domain, node.op) == (MICROSOFT, op)]
+    return [node for node in fused if not obstacle(node)]
 
 
 def operand(node: gs.Node, slot: int) -> gs.Tensor | None:

@@ -8,11 +8,10 @@ import onnx_graphsurgeon as gs
 
 from sardonyx.passes.base import Pass
 from sardonyx.passes.facts import CONSTANTS_ARE_INITIALIZERS
-from sardonyx.passes.fused import MICROSOFT, obstacle, operand
+from sardonyx.passes.fused import MICROSOFT, operand, separable
 from sardonyx.passes.journal import Journal
 from sardonyx.passes.metadata import annotate, inherit
 from sardonyx.passes.rewrite import Draft, Replacements, replace_nodes, take_outputs
-from sardonyx.passes.scopes import all_nodes
 from sardonyx.passes.weights import is_float, values_of
 
 _KEPT = ("num_heads", "mask_filter_value", "scale", "unidirectional")
@@ -39,8 +38,7 @@ class UnfuseAttention(Pass):
 
     def run(self, graph: gs.Graph, journal: Journal) -> int:
         """Take every Attention apart that the cases allow."""
-        fused = [n for n in all_nodes(graph) if (n.domain, n.op) == (MICROSOFT, "Attention")]
-        fused = [n for n in fused if not obstacle(n) and is_float(n.inputs[1].dtype)]
+        fused = [n for n in separable(graph, "Attention") if is_float(n.inputs[1].dtype)]
         replacements: Replacements = {id(node): _unfused(node) for node in fused}
         replace_nodes(graph, replacements)
         return len(fused)

@@ -9,13 +9,10 @@ import onnx_graphsurgeon as gs
 
 from sardonyx.passes.base import Pass
 from sardonyx.passes.facts import CONSTANTS_ARE_INITIALIZERS
-from sardonyx.passes.fused import MICROSOFT, obstacle, operand
+from sardonyx.passes.fused import MICROSOFT, operand, separable
 from sardonyx.passes.journal import Journal
 from sardonyx.passes.metadata import annotate, inherit
 from sardonyx.passes.rewrite import Draft, Replacements, replace_nodes, take_outputs
-from sardonyx.passes.scopes import all_nodes
-
-_OP = "EmbedLayerNormalization"
 
 
 @dataclass(frozen=True)
@@ -38,8 +35,7 @@ class UnfuseEmbedLayerNorm(Pass):
 
     def run(self, graph: gs.Graph, journal: Journal) -> int:
         """Take apart every one that the case allows."""
-        fused = [n for n in all_nodes(graph) if (n.domain, n.op) == (MICROSOFT, _OP)]
-        fused = [node for node in fused if not obstacle(node)]
+        fused = separable(graph, "EmbedLayerNormalization")
         replacements: Replacements = {id(node): _unfused(node) for node in fused}
         replace_nodes(graph, replacements)
         return len(fused)
