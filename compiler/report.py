@@ -18,7 +18,7 @@ class Totals(Part):
     )
     weights_quantized: int = Field(description="those of them that the recipe quantized")
     bits_per_weight: float = Field(
-        description="bits in the file for each quantized weight: indices, centroids, outliers"
+        description="bits in the file for each weight, tied ones once: indices, centroids, outliers"
     )
     outlier_share: float = Field(description="outliers among quantized weights, 0 to 1")
 
