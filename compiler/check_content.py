@@ -8,7 +8,7 @@ import onnx
 import onnx.numpy_helper
 
 from sardonyx.compiler.external_data import data_bytes
-from sardonyx.compiler.messages import graphs, walk
+from sardonyx.compiler.messages import constant_names, graphs, walk
 from sardonyx.compiler.stored import span_of
 from sardonyx.runtime_ops.errors import InputError
 
@@ -34,7 +34,7 @@ def check_names(model: onnx.ModelProto, name: str) -> None:
     Constant nodes are initializers; and constants of a body that hide something around it."""
     for graph in graphs(model.graph):
         for kind, names in {
-            "initializers": [*_constants(graph)],
+            "initializers": constant_names(graph),
             "nodes": [n.name for n in graph.node if n.name and n.op_type != "Constant"],
         }.items():
             culprit, count = next(iter(Counter(names).most_common(1)), ("", 0))
@@ -51,17 +51,12 @@ def check_names(model: onnx.ModelProto, name: str) -> None:
 
 def _hidden(graph: onnx.GraphProto, around: set[str]) -> Iterator[tuple[onnx.NodeProto, str]]:
     """Nodes with a body whose constant has a name from around it, which onnx.checker lets pass."""
-    seen = around | {value.name for value in graph.input} | set(_constants(graph))
+    seen = around | {value.name for value in graph.input} | set(constant_names(graph))
     seen |= {name for node in graph.node for name in node.output}
     for node in graph.node:
         for body in (attribute.g for attribute in node.attribute if attribute.HasField("g")):
-            yield from ((node, name) for name in _constants(body) if name in seen)
+            yield from ((node, name) for name in constant_names(body) if name in seen)
             yield from _hidden(body, seen)
-
-
-def _constants(graph: onnx.GraphProto) -> Iterator[str]:
-    yield from (tensor.name for tensor in graph.initializer)
-    yield from (sparse.values.name for sparse in graph.sparse_initializer)
 
 
 def check_data(model: onnx.ModelProto, name: str) -> None:

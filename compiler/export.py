@@ -11,7 +11,7 @@ import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.ir.tensor import LazyValues, SparseValues
 
 from sardonyx.compiler.load import overridable
-from sardonyx.compiler.messages import copy_without, graphs
+from sardonyx.compiler.messages import constant_names, copy_without, graphs
 from sardonyx.compiler.stored import StoredSparse, StoredValues
 from sardonyx.passes.metadata import DOC, PROPS, RESERVED, WRITTEN
 from sardonyx.passes.scopes import all_constants
@@ -58,9 +58,7 @@ def _info(tensor: gs.Tensor) -> onnx.ValueInfoProto:
 
 def _defined(graph: onnx.GraphProto) -> Names:
     """Names of the values that a graph itself defined when it was read."""
-    names = {tensor.name for tensor in graph.initializer}
-    names |= {sparse.values.name for sparse in graph.sparse_initializer}
-    return names | {name for node in graph.node for name in node.output}
+    return {*constant_names(graph), *(name for node in graph.node for name in node.output)}
 
 
 def _defined_in_bodies(graph: gs.Graph) -> Names:

@@ -21,7 +21,7 @@ from sardonyx.compiler.check_model import (
 )
 from sardonyx.compiler.external_data import external_span
 from sardonyx.compiler.inline import inline_functions
-from sardonyx.compiler.messages import default_opset, graphs, initializers, keep
+from sardonyx.compiler.messages import constant_names, default_opset, graphs, initializers, keep
 from sardonyx.compiler.model_file import read_model
 from sardonyx.compiler.stored import Span, StoredSparse, StoredValues, is_stored, point
 from sardonyx.passes.metadata import DOC, PROPS, WRITTEN
@@ -150,9 +150,7 @@ def _import(model: onnx.ModelProto, name: str) -> gs.Graph:
 
 def overridable(graph: onnx.GraphProto) -> set[str]:
     """Names of the initializers of a graph that are inputs of it too: no constants."""
-    names = {tensor.name for tensor in graph.initializer}
-    names |= {sparse.values.name for sparse in graph.sparse_initializer}
-    return names & {value.name for value in graph.input}
+    return {value.name for value in graph.input}.intersection(constant_names(graph))
 
 
 def _drop_overridable(graph: onnx.GraphProto) -> None:

@@ -36,6 +36,12 @@ def initializers(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
         yield from graph.initializer
 
 
+def constant_names(graph: onnx.GraphProto) -> list[str]:
+    """Names of the initializers of one graph, the sparse ones behind."""
+    names = [tensor.name for tensor in graph.initializer]
+    return names + [sparse.values.name for sparse in graph.sparse_initializer]
+
+
 def keep(field: Any, wanted: Callable[[Any], bool]) -> None:
     """Drop the items of a repeated field that are not wanted."""
     for index in reversed([i for i, item in enumerate(field) if not wanted(item)]):
