@@ -46,6 +46,26 @@ class Skip:
     eligible: bool
 
 
+@dataclass(frozen=True)
+class Fusion:
+    """A formula that a pass made one op. ``name``: of the pass; ``node``, ``op``: what stands there
+    now; ``replaced``: how many nodes it took the place of."""
+
+    name: str
+    node: str
+    op: str
+    replaced: int
+
+
+@dataclass(frozen=True)
+class Miss:
+    """What looked like the formula of a pass (``name``) at ``node``, and why it was left alone."""
+
+    name: str
+    node: str
+    reason: str
+
+
 def _silent(what: str, done: int, total: int) -> None:
     """Progress that nobody watches."""
 
@@ -57,4 +77,6 @@ class Journal:
     progress: Progress = _silent
     encoded: list[Encoded] = field(default_factory=list)
     skipped: list[Skip] = field(default_factory=list)
+    fused: list[Fusion] = field(default_factory=list)
+    missed: list[Miss] = field(default_factory=list)
     weights: int = 0
