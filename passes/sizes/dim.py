@@ -1,0 +1,99 @@
+"""The algebra of sizes: a size is a number, or a number times symbols."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from typing import TypeAlias
+
+
+@dataclass(frozen=True)
+class Size:
+    """``number`` times ``symbols`` (sorted, at least one); a sum is a symbol "a + b" itself."""
+
+    number: int
+    symbols: tuple[str, ...]
+
+    def __mul__(self, other: Dim) -> Dim:
+        if isinstance(other, int):
+            return Size(self.number * other, self.symbols) if other else 0
+        return Size(self.number * other.number, tuple(sorted(self.symbols + other.symbols)))
+
+    __rmul__ = __mul__
+
+    def __str__(self) -> str:
+        parts = [str(self.number)] if self.number != 1 else []
+        return "*".join([*parts, *self.symbols])
+
+
+UNKNOWN = "?"
+"""How the symbol of a size begins of which nothing is known."""
+
+Dim: TypeAlias = int | Size
+Shape: TypeAlias = tuple[Dim, ...]
+
+
+def is_unknown(dim: Dim) -> bool:
+    """Whether nothing is known of a size but that it is one."""
+    return isinstance(dim, Size) and dim.symbols[0].startswith(UNKNOWN)
+
+
+def symbol(text: str) -> Dim:
+    """The size that a model's author called ``text``; sums such as "past + 1" are understood."""
+    terms = sorted(term.strip() for term in text.split("+"))
+    return Size(1, (" + ".join(terms),))
+
+
+def total(shape: Shape) -> Dim:
+    """How many elements a tensor has."""
+    return math.prod(shape, start=1)
+
+
+def plus(a: Dim, b: Dim) -> Dim:
+    """a + b."""
+    if isinstance(a, int) and isinstance(b, int):
+        return a + b
+    if 0 in (a, b):
+        return b if a == 0 else a
+    if isinstance(a, Size) and isinstance(b, Size) and a.symbols == b.symbols:
+        return Size(a.number + b.number, a.symbols)
+    return Size(1, (" + ".join(sorted(_terms(a) + _terms(b))),))
+
+
+def minus(a: Dim, b: Dim) -> Dim | None:
+    """a - b, where it is no less than 0 whatever the symbols are."""
+    if isinstance(a, int) and isinstance(b, int):
+        return a - b
+    if b == 0:
+        return a
+    rest = Counter(_terms(a))
+    rest.subtract(_terms(b))
+    if min(rest.values()) < 0:
+        return None
+    left = [*rest.elements()]
+    return symbol(" + ".join(left)) if left and not left[0].isdigit() else None if left else 0
+
+
+def over(a: Dim, b: Dim) -> Dim | None:
+    """a / b, where it is whole whatever the symbols are."""
+    number, rest = _number(a), Counter(_symbols(a))
+    rest.subtract(_symbols(b))
+    below = _number(b)
+    if below == 0 or number % below or any(held < 0 for held in rest.values()):
+        return None
+    symbols = tuple(sorted(rest.elements()))
+    return Size(number // below, symbols) if symbols and number else number // below
+
+
+def _number(a: Dim) -> int:
+    return a if isinstance(a, int) else a.number
+
+
+def _symbols(a: Dim) -> tuple[str, ...]:
+    return () if isinstance(a, int) else a.symbols
+
+
+def _terms(a: Dim) -> list[str]:
+    plain = isinstance(a, Size) and a.number == 1 and len(a.symbols) == 1
+    return str(a).split(" + ") if plain else [str(a)]

@@ -1,0 +1,103 @@
+"""What is known of the sizes in a graph: its rules applied from the first node to the last."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import count
+
+import onnx_graphsurgeon as gs
+
+from sardonyx.passes.sizes.dim import UNKNOWN, Dim, Shape, Size, is_unknown, symbol
+from sardonyx.passes.sizes.shape_rules import SHAPE_RULES
+from sardonyx.passes.sizes.value_rules import VALUE_RULES, Values
+from sardonyx.passes.weights import values_of
+
+FEW = 64
+"""Elements up to which values are followed: shapes, and scalars computed from them."""
+
+
+@dataclass
+class Sizes:
+    """Sizes in a graph and in those inside it, at the moment of the object's making.
+
+    Tensors made later have the sizes that are declared for them, if any.
+    """
+
+    graph: gs.Graph
+    _shapes: dict[int, tuple[gs.Tensor, Shape | None]] = field(default_factory=dict)
+    _values: dict[int, tuple[gs.Tensor, Values | None]] = field(default_factory=dict)
+    _unnamed: Iterator[int] = field(default_factory=count)
+
+    def __post_init__(self) -> None:
+        self._follow(self.graph)
+
+    def shape(self, tensor: gs.Tensor) -> Shape | None:
+        """The sizes of a tensor; None where not even its rank is known."""
+        if tensor.is_empty():
+            return None
+        if id(tensor) not in self._shapes:
+            self._shapes[id(tensor)] = tensor, self._declared(tensor)
+        return self._shapes[id(tensor)][1]
+
+    def values(self, tensor: gs.Tensor) -> Values | None:
+        """The elements of a small tensor: numbers, sizes, None for one that is not known."""
+        if id(tensor) not in self._values:
+            few = isinstance(tensor, gs.Constant) and math.prod(tensor.shape) <= FEW
+            held = values_of(tensor).astype(object) if few else None
+            self._values[id(tensor)] = tensor, held
+        return self._values[id(tensor)][1]
+
+    def number(self, tensor: gs.Tensor) -> float | None:
+        """The value of a tensor of one element that no input changes."""
+        values = self.values(tensor)
+        if values is None or values.size != 1:
+            return None
+        value = values.reshape(-1)[0]
+        return float(value) if isinstance(value, int | float) else None
+
+    def unknown(self) -> Size:
+        """A size of which nothing is known."""
+        return Size(1, (f"{UNKNOWN}{next(self._unnamed)}",))
+
+    def _follow(self, graph: gs.Graph) -> None:
+        for node in graph.nodes:
+            for body in node.subgraphs():
+                self._follow(body)
+            if node.outputs:
+                self._infer(node)
+
+    def _infer(self, node: gs.Node) -> None:
+        key = node.op if node.domain in (None, "", "ai.onnx") else f"{node.domain}.{node.op}"
+        rule, shapes = SHAPE_RULES.get(key), list[Shape | None]()
+        if rule:
+            shapes = rule(self, node)
+        for output, shape in zip(node.outputs, shapes, strict=False):
+            merged = _refined(shape, self._declared(output))
+            self._shapes[id(output)] = output, merged
+        if key in VALUE_RULES and self._is_small(node.outputs[0]):
+            self._values[id(node.outputs[0])] = node.outputs[0], VALUE_RULES[key](self, node)
+
+    def _is_small(self, tensor: gs.Tensor) -> bool:
+        shape = self.shape(tensor)
+        numbers = [dim for dim in shape or () if isinstance(dim, int)]
+        return shape is None or (len(numbers) == len(shape) and math.prod(numbers) <= FEW)
+
+    def _declared(self, tensor: gs.Tensor) -> Shape | None:
+        return None if tensor.shape is None else tuple(map(self._dim, tensor.shape))
+
+    def _dim(self, declared: int | str | None) -> Dim:
+        if declared is None or declared == "" or (declared != 0 and declared == -1):
+            return self.unknown()
+        return symbol(declared) if isinstance(declared, str) else int(declared)
+
+
+def _refined(shape: Shape | None, declared: Shape | None) -> Shape | None:
+    """The inferred shape, with what was declared where that says more."""
+    if shape is None or declared is None or len(declared) != len(shape):
+        return declared if shape is None else shape
+    return tuple(
+        known if isinstance(known, int) or is_unknown(own) else own
+        for own, known in zip(shape, declared, strict=True)
+    )
