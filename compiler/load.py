@@ -85,11 +85,26 @@ def load(model: Path | onnx.ModelProto) -> tuple[Source, gs.Graph]:
 
 
 def _note_types(graph: onnx.GraphProto, types: dict[str, onnx.TypeProto]) -> None:
-    """Take down what is known of every value; a name that bodies use differently says nothing."""
+    """Take down what is known of every value; of a name that bodies use differently, what they
+    share."""
     for inner in graphs(graph):
         for info in (*inner.value_info, *inner.input, *inner.output):
             if types.setdefault(info.name, info.type) != info.type:
-                types[info.name] = onnx.TypeProto()
+                types[info.name] = _shared(types[info.name], info.type)
+
+
+def _shared(a: onnx.TypeProto, b: onnx.TypeProto) -> onnx.TypeProto:
+    """What two types have in common: the type of the elements and the sizes, if anything."""
+    one, other = a.tensor_type, b.tensor_type
+    shared = onnx.TypeProto()
+    if one.elem_type != other.elem_type:
+        return shared
+    shared.tensor_type.elem_type = one.elem_type
+    if one.HasField("shape") and len(one.shape.dim) == len(other.shape.dim):
+        pairs = zip(one.shape.dim, other.shape.dim, strict=True)
+        unknown = onnx.TensorShapeProto.Dimension()
+        shared.tensor_type.shape.dim.extend(a if a == b else unknown for a, b in pairs)
+    return shared
 
 
 def _give_types(graph: gs.Graph, types: dict[str, onnx.TypeProto]) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import onnx_graphsurgeon as gs
 
+from sardonyx.passes.fuse.unfit import Unfit
 from sardonyx.passes.journal import Fusion, Journal, Miss
 from sardonyx.passes.match import Pattern, State, Trail, maker
 from sardonyx.passes.metadata import annotate, inherit
@@ -31,10 +32,6 @@ class Formula:
     patterns: tuple[Pattern, ...]
     reach: int
     build: Build
-
-
-class Unfit(Exception):
-    """Why a formula that was found cannot become the op."""
 
 
 def fuse(graph: gs.Graph, formula: Formula, journal: Journal) -> int:

@@ -34,9 +34,12 @@ Dim: TypeAlias = int | Size
 Shape: TypeAlias = tuple[Dim, ...]
 
 
-def is_unknown(dim: Dim) -> bool:
-    """Whether nothing is known of a size but that it is one."""
-    return isinstance(dim, Size) and dim.symbols[0].startswith(UNKNOWN)
+def is_unknown(dim: Dim, since: int = 0) -> bool:
+    """Whether nothing is known of a size. ``since``: the number of the first that counts."""
+    if isinstance(dim, int) or not dim.symbols[0].startswith(UNKNOWN):
+        return False
+    first = dim.symbols[0].removeprefix(UNKNOWN)
+    return not first.isdigit() or int(first) >= since
 
 
 def symbol(text: str) -> Dim:

@@ -83,9 +83,14 @@ def _gather(sizes: Sizes, node: gs.Node) -> Shapes:
 
 
 def _reshape(sizes: Sizes, node: gs.Node) -> Shapes:
-    shape, target = sizes.shape(node.inputs[0]), sizes.values(node.inputs[1])
+    return [reshaped(sizes, node, sizes.shape(node.inputs[0]))]
+
+
+def reshaped(sizes: Sizes, node: gs.Node, shape: Shape | None) -> Shape | None:
+    """What a Reshape makes of a tensor of this shape."""
+    target = sizes.values(node.inputs[1])
     if target is None:
-        return [None]
+        return None
     dims: list[Dim | None] = [None if value == -1 else value for value in target.tolist()]
     if not node.attrs.get("allowzero", 0):
         for place in (i for i, dim in enumerate(dims) if dim == 0):
@@ -94,7 +99,7 @@ def _reshape(sizes: Sizes, node: gs.Node) -> Shapes:
     if len(open_places) == 1 and shape is not None and None not in target.tolist():
         known = tuple(dim for dim in dims if dim is not None)
         dims[open_places[0]] = over(total(shape), total(known))
-    return [tuple(sizes.unknown() if dim is None else dim for dim in dims)]
+    return tuple(sizes.unknown() if dim is None else dim for dim in dims)
 
 
 def _flatten(sizes: Sizes, node: gs.Node) -> Shapes:
@@ -187,6 +192,8 @@ def _cut(sizes: Sizes, size: Dim, start: Dim | None, end: Dim | None) -> Dim:
     """
     if start == 0 and isinstance(end, Size):
         return end
+    if isinstance(start, Size) and start.number < 0 and isinstance(end, int) and end >= _END:
+        return -1 * start
     if start == 0 and isinstance(end, int) and end >= _END:
         return size
     if isinstance(size, int) and isinstance(start, int) and isinstance(end, int):
@@ -200,6 +207,14 @@ def _expand(sizes: Sizes, node: gs.Node) -> Shapes:
         return [None]
     wanted = tuple(sizes.unknown() if dim is None else dim for dim in target.tolist())
     return [broadcast(sizes, shape, wanted)]
+
+
+def _tile(sizes: Sizes, node: gs.Node) -> Shapes:
+    shape, repeats = sizes.shape(node.inputs[0]), sizes.values(node.inputs[1])
+    if shape is None or repeats is None:
+        return [None]
+    pairs = zip(shape, repeats.tolist(), strict=True)
+    return [tuple(sizes.unknown() if times is None else dim * times for dim, times in pairs)]
 
 
 def _filled(sizes: Sizes, node: gs.Node) -> Shapes:
@@ -277,6 +292,7 @@ SHAPE_RULES: dict[str, Rule] = {
     "Slice": _slice,
     "Split": _split,
     "Squeeze": _squeeze,
+    "Tile": _tile,
     "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,
     "com.microsoft.MultiHeadAttention": _multi_head_attention,

@@ -70,12 +70,11 @@ class Sizes:
 
     def _infer(self, node: gs.Node) -> None:
         key = node.op if node.domain in (None, "", "ai.onnx") else f"{node.domain}.{node.op}"
-        rule, shapes = SHAPE_RULES.get(key), list[Shape | None]()
-        if rule:
-            shapes = rule(self, node)
-        for output, shape in zip(node.outputs, shapes, strict=False):
-            merged = _refined(shape, self._declared(output))
-            self._shapes[id(output)] = output, merged
+        if key in SHAPE_RULES:
+            unheard = next(self._unnamed)
+            shapes = SHAPE_RULES[key](self, node)
+            for output, shape in zip(node.outputs, shapes, strict=False):
+                self._shapes[id(output)] = output, self._refined(shape, output, unheard)
         if key in VALUE_RULES and self._is_small(node.outputs[0]):
             self._values[id(node.outputs[0])] = node.outputs[0], VALUE_RULES[key](self, node)
 
@@ -87,17 +86,20 @@ class Sizes:
     def _declared(self, tensor: gs.Tensor) -> Shape | None:
         return None if tensor.shape is None else tuple(map(self._dim, tensor.shape))
 
+    def _refined(self, shape: Shape | None, tensor: gs.Tensor, unheard: int) -> Shape | None:
+        """The inferred shape; where that says nothing new, what was declared.
+
+        ``unheard``: the number of the first size that the rule did not get from elsewhere.
+        """
+        declared = self._declared(tensor)
+        if shape is None or declared is None or len(declared) != len(shape):
+            return declared if shape is None else shape
+        return tuple(
+            known if isinstance(known, int) or is_unknown(own, unheard) else own
+            for own, known in zip(shape, declared, strict=True)
+        )
+
     def _dim(self, declared: int | str | None) -> Dim:
         if declared is None or declared == "" or (declared != 0 and declared == -1):
             return self.unknown()
         return symbol(declared) if isinstance(declared, str) else int(declared)
-
-
-def _refined(shape: Shape | None, declared: Shape | None) -> Shape | None:
-    """The inferred shape, with what was declared where that says more."""
-    if shape is None or declared is None or len(declared) != len(shape):
-        return declared if shape is None else shape
-    return tuple(
-        known if isinstance(known, int) or is_unknown(own) else own
-        for own, known in zip(shape, declared, strict=True)
-    )

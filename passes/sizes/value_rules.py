@@ -132,8 +132,10 @@ def _equal(a: Any, b: Any) -> bool | None:
         return True
     if _numbers(a, b):
         return False
-    number = a if _numbers(a) else b
-    return False if _numbers(number) and number < 0 else None  # no size is negative
+    number, size = (a, b) if _numbers(a) else (b, a)
+    if not _numbers(number) or not isinstance(size, Size):
+        return None
+    return False if number < 0 < size.number else None  # no size is negative
 
 
 def _root(a: Any) -> float | None:
@@ -228,6 +230,7 @@ VALUE_RULES: dict[str, Rule] = {
     "Gather": _gather,
     "Identity": _identity,
     "Mul": _elementwise(_multiply),
+    "Neg": _elementwise(lambda a: _multiply(a, -1)),
     "ReduceProd": _product,
     "Reshape": _reshape,
     "Shape": _shape,
