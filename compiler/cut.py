@@ -1,7 +1,8 @@
 """A region as two small models, before and after, and inputs to run both on."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 import onnx
@@ -16,13 +17,18 @@ from sardonyx.compiler.operands import Operand, operands
 from sardonyx.compiler.region import Record, Region, record_of
 from sardonyx.compiler.stored import fill
 from sardonyx.passes.scopes import all_constants, is_constant
+from sardonyx.passes.sizes import Sizes, Values
+from sardonyx.passes.sizes.dim import evaluated, symbol
 from sardonyx.runtime_ops.ops import DOMAIN
 
-Sizes = tuple[int, ...]
+Numbers = tuple[int, ...]
 """Sizes that symbolic dimensions get, in the order they are met, over and over."""
 
-SIZES: tuple[Sizes, ...] = ((2, 3, 5, 7, 11, 13), (4,))
+NUMBERS: tuple[Numbers, ...] = ((2, 3, 5, 7, 11, 13), (4,))
 """All different, to tell axes apart; all equal, where dimensions of different names must agree."""
+
+_NEAR = 6
+"""Nodes between two inputs of a region up to which one is computed from the other."""
 
 Feeds = dict[str, NDArray[np.generic]]
 StandIn = Callable[[gs.Constant], gs.Constant]
@@ -34,25 +40,62 @@ class Unknown(Exception):
 
 @dataclass(frozen=True)
 class Pair:
-    """Two models with the same inputs and, in order, the same outputs."""
+    """Two models with the same inputs and, in order, the same outputs.
+
+    ``values``: elements of inputs that hold nothing but sizes of others.
+    """
 
     before: onnx.ModelProto
     after: onnx.ModelProto
     outputs: list[str]
+    values: dict[str, Values]
 
 
-def cut(regions: list[Region], graph: gs.Graph, source: Source, stand_in: StandIn) -> Pair:
-    """Both sides of some regions. ``stand_in``: what to read, before, in place of a constant."""
+def cut(
+    regions: list[Region],
+    graph: gs.Graph,
+    source: Source,
+    sizes: Sizes,
+    changed: Set[int],
+    stand_in: StandIn,
+) -> Pair:
+    """Both sides of some regions. ``sizes``: of the graph before. ``changed``: ids of nodes that
+    do not stand before and after. ``stand_in``: what to read, before, in place of a constant."""
     outputs = [name for region in regions for name in region.outputs]
     before = [record for region in regions for record in region.before]
     after = [record for region in regions for record in region.after]
     constants = {t.name: t for t in reversed(all_constants(graph))}
     known = operands([*before, *after])
-    return Pair(
-        _Cut(before, source, stand_in, known).model(outputs, constants),
-        _Cut(after, source, lambda constant: constant, known).model(outputs, constants),
-        outputs,
-    )
+    between = {id(r.node): r for region in regions for r in _between(region, changed)}
+    shared = list(between.values())
+    cuts = [
+        _Cut([*before, *shared], source, sizes, stand_in, known),
+        _Cut([*after, *shared], source, sizes, lambda constant: constant, known),
+    ]
+    one, other = (cut.model(outputs, constants) for cut in cuts)
+    return Pair(one, other, outputs, cuts[0].values | cuts[1].values)
+
+
+def _between(region: Region, changed: Set[int]) -> list[Record]:
+    """Nodes, near and unchanged, by which values that a region reads depend on each other, so that
+    they cannot be made up apart."""
+    made = {tensor.name for record in region.records for tensor in record.outputs}
+    read = {t.name: t for record in region.records for t in record.inputs if t.name not in made}
+    found: dict[int, Record] = {}
+
+    def depends(tensor: gs.Tensor, steps: int) -> bool:
+        if not tensor.inputs or steps == 0 or id(tensor.inputs[0]) in changed:
+            return False
+        (node,) = tensor.inputs
+        near = [t for t in node.inputs if not isinstance(t, gs.Constant)]
+        reached = [t.name in read or depends(t, steps - 1) for t in near]
+        if any(reached):
+            found[id(node)] = record_of(node)
+        return any(reached)
+
+    for tensor in read.values():
+        depends(tensor, _NEAR)
+    return list(found.values())
 
 
 @dataclass
@@ -64,10 +107,12 @@ class _Cut:
 
     records: list[Record]
     source: Source
+    sizes: Sizes
     stand_in: StandIn
     operands: dict[str, Operand]
     tensors: dict[str, gs.Tensor] = field(default_factory=dict)
     nodes: list[gs.Node] = field(default_factory=list)
+    values: dict[str, Values] = field(default_factory=dict)
 
     def model(self, outputs: list[str], constants: Mapping[str, gs.Constant]) -> onnx.ModelProto:
         made = {t.name for r in self.records for t in r.outputs if t.name}
@@ -104,7 +149,12 @@ class _Cut:
             held = values if other is tensor and values is not None else other._values
             self.tensors[name] = gs.Constant(name, held)
         else:
-            self.tensors[name] = gs.Variable(name)
+            shape = self.sizes.shape(tensor)
+            dims = shape and [dim if isinstance(dim, int) else str(dim) for dim in shape]
+            self.tensors[name] = gs.Variable(name, tensor.dtype, dims)
+            values = self.sizes.values(tensor)
+            if values is not None and None not in values.reshape(-1).tolist():
+                self.values[name] = values
             if is_constant(tensor):
                 self._add(record_of(tensor.inputs[0]))
         return self.tensors[name]
@@ -126,53 +176,68 @@ class _Cut:
         return model
 
     def _typed(self, tensor: gs.Variable) -> onnx.ValueInfoProto:
-        known = self.source.shapes.get(tensor.name, onnx.TypeProto())
-        if not known.tensor_type.elem_type or not known.tensor_type.HasField("shape"):
+        known = self.source.shapes.get(tensor.name, onnx.TypeProto()).tensor_type.elem_type
+        if not known and tensor.dtype is not None:
+            known = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(tensor.dtype))
+        if not known or tensor.shape is None:
             if tensor.name not in self.operands:
                 raise Unknown(tensor.name)
-            known = self.operands[tensor.name].type
-        return onnx.ValueInfoProto(name=tensor.name, type=known)
+            return onnx.ValueInfoProto(name=tensor.name, type=self.operands[tensor.name].type)
+        return onnx.helper.make_tensor_value_info(tensor.name, known, tensor.shape)
 
 
-def random_feeds(pair: Pair, records: Iterable[Record], sizes: Sizes) -> Feeds:
+def random_feeds(pair: Pair, records: Iterable[Record], numbers: Numbers) -> Feeds:
     """Values for all inputs of both models; the same at every call."""
-    return feeds_for([*pair.before.graph.input, *pair.after.graph.input], records, sizes)
+    inputs = [*pair.before.graph.input, *pair.after.graph.input]
+    return feeds_for(inputs, records, numbers, pair.values)
 
 
 def feeds_for(
-    inputs: Iterable[onnx.ValueInfoProto], records: Iterable[Record], sizes: Sizes = SIZES[0]
+    inputs: Iterable[onnx.ValueInfoProto],
+    records: Iterable[Record],
+    numbers: Numbers = NUMBERS[0],
+    values: Mapping[str, Values] = MappingProxyType({}),
 ) -> Feeds:
     """Made-up values for ``inputs``, of which several may have one name.
 
-    Floats are standard normal, truth values coin tosses, integers valid rows of the tables that
+    Floats are standard normal; truth values coin tosses, both in every row (attention ops differ
+    in what they make of a mask that hides all keys); integers valid rows of the tables that
     ``records`` look up with them, or else 0 and 1.
     """
     generator = np.random.default_rng(0)
     taken: dict[str, int] = {}
+
+    def number_of(name: str) -> int:
+        return taken.setdefault(name, numbers[len(taken) % len(numbers)])
+
     known = operands(records)
     feeds: Feeds = {}
     for name, info in {info.name: info for info in inputs}.items():
         kind = info.type.tensor_type
         if not kind.HasField("shape"):
             raise Unknown(name)
-        shape = [_size(dim, sizes, taken) for dim in kind.shape.dim]
+        dims = [dim.dim_value or symbol(dim.dim_param) for dim in kind.shape.dim]
+        shape = [evaluated(dim, number_of) for dim in dims]
         meets = known.get(name)
         if meets and meets.width:
             shape[-1:] = [meets.width]
         dtype = onnx.helper.tensor_dtype_to_np_dtype(kind.elem_type)
-        if np.issubdtype(dtype, np.integer):
+        if name in values:
+            elements = values[name].ravel().tolist()
+            held = [v if isinstance(v, float) else evaluated(v, number_of) for v in elements]
+            feeds[name] = np.array(held, dtype).reshape(values[name].shape)
+        elif np.issubdtype(dtype, np.integer):
             feeds[name] = generator.integers(0, (meets and meets.limit) or 2, shape).astype(dtype)
         elif dtype == np.bool_:
-            feeds[name] = np.asarray(generator.random(shape) < 0.5)
+            feeds[name] = _truths(generator, shape)
         else:
             feeds[name] = generator.standard_normal(shape).astype(dtype)
     return feeds
 
 
-def _size(dim: onnx.TensorShapeProto.Dimension, sizes: Sizes, taken: dict[str, int]) -> int:
-    if dim.HasField("dim_value"):
-        return dim.dim_value
-    terms = [term.strip() for term in dim.dim_param.split("+")]  # exporters write "past + 1"
-    for name in (term for term in terms if not term.isdigit()):
-        taken.setdefault(name, sizes[len(taken) % len(sizes)])
-    return sum(int(term) if term.isdigit() else taken[term] for term in terms)
+def _truths(generator: np.random.Generator, shape: list[int]) -> NDArray[np.bool_]:
+    truths = np.asarray(generator.random(shape) < 0.5)
+    if truths.size and shape:
+        truths[..., -1:] = False
+        truths[..., :1] = True
+    return truths

@@ -12,6 +12,7 @@ from sardonyx.passes.base import Pass
 from sardonyx.passes.facts import Fact
 from sardonyx.passes.journal import Journal
 from sardonyx.passes.scopes import all_nodes
+from sardonyx.passes.sizes import Sizes
 from sardonyx.runtime_ops.errors import InputError, VerificationError
 
 
@@ -39,7 +40,9 @@ class Driver:
     def run(self, a_pass: Pass) -> None:
         """Check what the pass requires, run it, check what it establishes and what it changed."""
         self._check_facts(a_pass, a_pass.requires, "requires")
-        before = record_scopes(self.graph) if self.verification.level != "off" else []
+        checked = self.verification.level != "off"
+        before = record_scopes(self.graph) if checked else []
+        sizes = Sizes(self.graph) if checked else None
         nodes_before = self._count_nodes()
         encoded = len(self.journal.encoded)
         start = time.perf_counter()
@@ -48,10 +51,10 @@ class Driver:
         run = PassRun(a_pass.name, rewrites, nodes_before, self._count_nodes(), seconds)
         self.runs.append(run)
         self._check_facts(a_pass, a_pass.establishes, "promises")
-        if self.verification.level != "off":
-            entries = self.journal.encoded[encoded:]
-            check_encoded(a_pass, entries, self.verification)
-            check_regions(a_pass, before, self.graph, self.source, entries, self.verification)
+        if sizes:
+            entries, result = self.journal.encoded[encoded:], self.verification
+            check_encoded(a_pass, entries, result)
+            check_regions(a_pass, before, self.graph, self.source, sizes, entries, result)
 
     def _count_nodes(self) -> int:
         return sum(1 for _ in all_nodes(self.graph))

@@ -12,7 +12,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from sardonyx.compiler.check_model import first_line
-from sardonyx.compiler.cut import SIZES, Feeds, Pair, StandIn, Unknown, cut, random_feeds
+from sardonyx.compiler.cut import NUMBERS, Feeds, Pair, StandIn, Unknown, cut, random_feeds
 from sardonyx.compiler.load import Source
 from sardonyx.compiler.quiet_session import quiet_session
 from sardonyx.compiler.region import Region, Scope, changed_regions
@@ -20,6 +20,7 @@ from sardonyx.compiler.repro import save_repro
 from sardonyx.passes.base import Pass
 from sardonyx.passes.journal import Encoded
 from sardonyx.passes.scopes import all_constants, all_nodes, scopes
+from sardonyx.passes.sizes import Sizes
 from sardonyx.runtime_ops.errors import VerificationError
 from sardonyx.runtime_ops.gobo import contradiction
 
@@ -63,14 +64,15 @@ def check_regions(
     before: list[Scope],
     graph: gs.Graph,
     source: Source,
+    sizes: Sizes,
     encoded: list[Encoded],
     result: Verification,
 ) -> None:
     """Run what ``a_pass`` changed, before and after, on equal inputs.
 
-    ``before``: the graph and those inside it before the pass. ``encoded``: what the pass encoded;
-    before, its constants hold what the encoded ones decode to. Raises VerificationError, with a
-    saved repro, where outputs differ by more than the pass's bound.
+    ``before``: the graph and those inside it before the pass; ``sizes``: in them. ``encoded``: what
+    the pass encoded; before, its constants hold what the encoded ones decode to. Raises
+    VerificationError, with a saved repro, where outputs differ by more than the pass's bound.
     """
     stand_in = stand_ins(encoded)
     alive = set(map(id, scopes(graph)))
@@ -80,7 +82,8 @@ def check_regions(
         regions = changed_regions(scope.records, scope.graph)
         result.regions += len(regions)
         _check_complete(a_pass, regions, graph)
-        check = _RegionCheck(a_pass, scope.graph, source, stand_in, result)
+        changed = {id(record.node) for region in regions for record in region.records}
+        check = _RegionCheck(a_pass, scope.graph, source, sizes, changed, stand_in, result)
         for group in _groups([r for r in regions if r.outputs], result.level):
             check.run(group)
 
@@ -132,13 +135,15 @@ class _RegionCheck:
     a_pass: Pass
     graph: gs.Graph
     source: Source
+    sizes: Sizes
+    changed: set[int]
     stand_in: StandIn
     result: Verification
 
     def run(self, group: list[Region]) -> None:
         """Run a group; where it cannot be run as one, each region alone."""
         try:
-            pair = cut(group, self.graph, self.source, self.stand_in)
+            pair = self._cut(group)
             feeds, wanted = self._run_before(group, pair)
         except (Unknown, RunFailed) as error:
             if len(group) > 1:
@@ -157,11 +162,14 @@ class _RegionCheck:
             raise self._failure(pair, feeds, group[0], f"fails: {_reason(error)}") from error
         self._compare(group, pair, feeds, wanted, got)
 
+    def _cut(self, group: list[Region]) -> Pair:
+        return cut(group, self.graph, self.source, self.sizes, self.changed, self.stand_in)
+
     def _run_before(self, group: list[Region], pair: Pair) -> tuple[Feeds, Outputs]:
         """Inputs that the pair takes, and what it makes of them before the pass."""
         records = [record for region in group for record in region.records]
-        for sizes in SIZES:
-            feeds = random_feeds(pair, records, sizes)
+        for numbers in NUMBERS:
+            feeds = random_feeds(pair, records, numbers)
             try:
                 return feeds, run_model(pair.before, feeds)
             except RunFailed as error:
@@ -180,7 +188,7 @@ class _RegionCheck:
             difference = relative_difference(want, have)
             if difference > self.a_pass.bound:
                 region = next(r for r in group if name in r.outputs)
-                alone = cut([region], self.graph, self.source, self.stand_in)
+                alone = self._cut([region])
                 text = f"changes '{name}' by {difference:.3g}, above {self.a_pass.bound:g}"
                 raise self._failure(alone, feeds, region, text)
             self.result.largest_difference = max(self.result.largest_difference, difference)

@@ -9,7 +9,7 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from sardonyx.compiler.check_model import first_line
-from sardonyx.compiler.cut import SIZES, Feeds, Unknown, feeds_for
+from sardonyx.compiler.cut import NUMBERS, Feeds, Unknown, feeds_for
 from sardonyx.compiler.driver import Driver
 from sardonyx.compiler.emit import emit
 from sardonyx.compiler.execute import fitting, read_arrays
@@ -81,9 +81,9 @@ def _difference(wanted: onnx.ModelProto, given: onnx.ModelProto, feeds: Feeds, n
 def _made_up(model: onnx.ModelProto, graph: gs.Graph) -> Feeds:
     """Values that the model runs on, if those that differ in all sizes or else agree do."""
     records = [record for scope in record_scopes(graph) for record in scope.records]
-    for sizes in SIZES:
+    for numbers in NUMBERS:
         try:
-            feeds = feeds_for(model.graph.input, records, sizes)
+            feeds = feeds_for(model.graph.input, records, numbers)
             _run(model, feeds, "the source")
             return feeds
         except Unknown as error:

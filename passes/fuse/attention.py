@@ -27,12 +27,13 @@ from sardonyx.passes.sizes import Sizes
 @dataclass(frozen=True)
 class FuseAttention(Pass):
     """``merge(softmax(scale split(q) split(k)' + bias) split(v))``  ->
-    ``MultiHeadAttention(q, k, v, , , bias, past_key, past_value)``.
+    ``MultiHeadAttention(q, k, v, , , bias)``.
 
     split takes [B, T, N D] to [B, N, T, D] and merge the way back, in whatever Reshapes and
     Transposes; the Attention of opset 23 stands for the middle too. ``bias`` is all that is added
     to the scores or stands in their place: masks, relative positions. It is made once for all
-    layers that share it. Keys and values may come after those of the past, or be split already.
+    layers that share it. Keys and values that are split already, or follow those of the past, are
+    taken as they are.
     Does not fire where
 
     1. the values are not float32, the only ones of onnxruntime's kernel,
@@ -50,28 +51,29 @@ class FuseAttention(Pass):
     def run(self, graph: gs.Graph, journal: Journal) -> int:
         """Fuse every attention, in the graph and in those inside it."""
         sizes = Sizes(graph)
+        replacements: Replacements = {}
         before = len(journal.fused)
         for scope in scopes(graph):
             bias = AttentionBias(sizes)
             outputs = {id(tensor) for tensor in scope.outputs}
-            for node in list(scope.nodes):
-                if node.op not in ("Softmax", "Attention") or maker(node.outputs[0]) is not node:
-                    continue
+            for node in _anchors(scope):
                 try:
                     found = attention_of(sizes, node, outputs)
-                    replace_nodes(scope, _fuse(scope, found, bias, journal))
+                    replacements |= _fuse(scope, found, bias, journal)
                 except Unfit as reason:
                     name = node.name or node.outputs[0].name
                     journal.missed.append(Miss(self.name, name, str(reason)))
+        replace_nodes(graph, replacements)
         return len(journal.fused) - before
 
 
+def _anchors(graph: gs.Graph) -> list[gs.Node]:
+    named = [node for node in graph.nodes if node.op in ("Softmax", "Attention")]
+    return [node for node in named if maker(node.outputs[0]) is node]
+
+
 def _fuse(scope: gs.Graph, found: Attention, bias: AttentionBias, journal: Journal) -> Replacements:
-    gone = dying(scope, [found.merged])
-    presents = [join.outputs[0] for join in found.joins if id(join) not in gone]
-    if presents:
-        gone = dying(scope, [found.merged, *found.joins])
-        presents = [join.outputs[0] for join in found.joins]
+    gone = dying(scope, [found.merged], found.reads)
     _check_alone(found, gone)
     draft = Draft(found.anchor.name or found.anchor.outputs[0].name, np.float32)
     attend = _attend(draft, found, bias)
@@ -79,7 +81,6 @@ def _fuse(scope: gs.Graph, found: Attention, bias: AttentionBias, journal: Journ
     for node in (n for n in scope.nodes if id(n) in gone):
         node.inputs.clear()
         node.outputs.clear()
-    attend.outputs += presents
     _finish(draft, found)
     draft.nodes[-1].outputs[0] = result
     journal.fused.append(Fusion(FuseAttention.name, attend.name, attend.op, len(gone)))
@@ -88,7 +89,7 @@ def _fuse(scope: gs.Graph, found: Attention, bias: AttentionBias, journal: Journ
 
 def _attend(draft: Draft, found: Attention, bias: AttentionBias) -> gs.Node:
     added = bias.make(draft, found.biases, found.queries, found.keys)
-    operands = [found.query, found.key, found.value, None, None, added, *found.pasts]
+    operands = [found.query, found.key, found.value, None, None, added]
     while operands[-1] is None:
         operands.pop()
     given = [gs.Variable.empty() if t is None else t for t in operands]

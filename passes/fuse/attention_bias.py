@@ -17,10 +17,11 @@ from sardonyx.passes.sizes.shape_rules import broadcast
 
 @dataclass(frozen=True)
 class Length:
-    """Of a sequence: the sum of the sizes of tensors along axes. ``known``: what is known of it."""
+    """Of a sequence: the size of a tensor along an axis. ``known``: what is known of it."""
 
     known: Dim
-    places: tuple[tuple[gs.Tensor, int], ...]
+    tensor: gs.Tensor
+    axis: int
 
 
 @dataclass
@@ -108,11 +109,6 @@ def _expand(draft: Draft, total: gs.Tensor, queries: Length, keys: Length) -> gs
 
 def _length(draft: Draft, part: str, length: Length) -> gs.Tensor:
     """A length at run time, int64 [1]."""
-    terms = []
-    for index, (tensor, axis) in enumerate(length.places):
-        shape = draft.add("Shape", f"{part}{index}/Shape", [tensor], dtype=np.int64)
-        place = draft.constant(f"{part}{index}/Axis", [axis], np.int64)
-        terms.append(draft.add("Gather", f"{part}{index}", [shape, place], dtype=np.int64))
-    if len(terms) == 1:
-        return terms[0]
-    return draft.add("Add", part, terms, dtype=np.int64)
+    shape = draft.add("Shape", f"{part}/Shape", [length.tensor], dtype=np.int64)
+    axis = draft.constant(f"{part}/Axis", [length.axis], np.int64)
+    return draft.add("Gather", part, [shape, axis], dtype=np.int64)

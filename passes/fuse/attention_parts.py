@@ -48,11 +48,15 @@ class Attention:
     queries: Length
     keys: Length
     merged: gs.Node
-    joins: tuple[gs.Node, ...] = ()
-    pasts: tuple[gs.Tensor, ...] = ()
     guarded: bool = False
     causal: bool = False
     rows: bool = False
+
+    @property
+    def reads(self) -> list[gs.Tensor]:
+        """The tensors that the fused op is made from."""
+        biases = [b.condition if isinstance(b, Fill) else b for b in self.biases]
+        return [self.query, self.key, self.value, *biases]
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,6 @@ class _Heads:
     heads: int
     length: Dim
     size: int
-    join: gs.Node | None = None
 
 
 def attention_of(sizes: Sizes, anchor: gs.Node, outputs: set[int]) -> Attention:
@@ -104,9 +107,10 @@ def _of_attention(sizes: Sizes, anchor: gs.Node) -> Attention:
     query, key, value = (_heads(sizes, tensor, SPLIT) for tensor in anchor.inputs[:3])
     found = _attention(sizes, anchor, query, key, value, set())
     mask, biases = operand(anchor, 3), tuple[Bias, ...]()
+    truths = mask is not None and mask.dtype == np.bool_
     if mask is not None:
-        lowest = gs.Constant(f"{mask.name}/lowest", np.array(np.finfo(np.float32).min))
-        biases = (Fill(mask, lowest, when=False) if mask.dtype == np.bool_ else mask,)
+        nothing = gs.Constant(f"{mask.name}/Masked", np.array(-np.inf, np.float32))
+        biases = (Fill(mask, nothing, when=False) if truths else mask,)
     merged, rows = _merged(sizes, anchor, query, value)
     causal = bool(anchor.attrs.get("is_causal", 0))
     if causal and query.length != key.length:
@@ -118,6 +122,7 @@ def _of_attention(sizes: Sizes, anchor: gs.Node) -> Attention:
         merged=merged,
         rows=rows,
         causal=causal,
+        guarded=truths,
     )
 
 
@@ -143,29 +148,16 @@ def _attention(
         raise Unfit("its queries were never [batch, length, heads x size]")
     if not query.heads == key.heads == value.heads or query.size != key.size:
         raise Unfit(f"its queries have {query.heads} heads, its keys {key.heads}")
-    joined = key.join is not None and value.join is not None
     flat = key.flat is not None and value.flat is not None
-    halves = key.split is not None and value.split is not None and value.size == key.size
-    returned = halves and any(id(split) in outputs for split in (key.split, value.split))
-    if flat and (joined or not returned):
-        k, v, factor, axis = key.flat, value.flat, key.flat_factor * value.flat_factor, 1
-        if value.flat_factor != 1.0:
-            raise Unfit("its values are scaled")
-    elif halves:
-        k, v, factor, axis = key.split, value.split, key.split_factor, 2
-        if value.split_factor != 1.0:
-            raise Unfit("its values are scaled")
+    split = key.split is not None and value.split is not None and value.size == key.size
+    if split and (not flat or any(id(t) in outputs for t in (key.split, value.split))):
+        k, v, factors, axis = key.split, value.split, (key.split_factor, value.split_factor), 2
+    elif flat:
+        k, v, factors, axis = key.flat, value.flat, (key.flat_factor, value.flat_factor), 1
     else:
         raise Unfit("its keys and values have different forms")
-    assert k is not None
-    assert v is not None
-    places = [(k, axis)]
-    pasts: tuple[gs.Tensor, ...] = ()
-    joins: tuple[gs.Node, ...] = ()
-    if joined and key.join is not None and value.join is not None:
-        joins = (key.join, value.join)
-        pasts = tuple(join.inputs[0] for join in joins)
-        places.insert(0, (pasts[0], 2))
+    if factors[1] != 1.0:
+        raise Unfit("its values are multiplied by a number")
     return Attention(
         anchor,
         (anchor,),
@@ -174,13 +166,11 @@ def _attention(
         v,
         query.heads,
         query.size,
-        query.flat_factor * factor,
+        query.flat_factor * factors[0],
         (),
-        Length(query.length, ((query.flat, 1),)),
-        Length(key.length, tuple(places)),
+        Length(query.length, query.flat, 1),
+        Length(key.length, k, axis),
         anchor,
-        joins,
-        pasts,
     )
 
 
@@ -196,12 +186,6 @@ def _heads(sizes: Sizes, tensor: gs.Tensor, layout: Layout) -> _Heads:
     if tensor.dtype is not None and tensor.dtype != np.float32:
         raise Unfit(f"'{tensor.name}' is {np.dtype(tensor.dtype)}; the kernel takes float32 only")
     steps = list(steps_back(sizes, tensor, layout, parts))
-    join = maker(steps[-1].tensor)
-    joined = join is not None and join.op == "Concat" and is_layout(steps[-1].layout, SPLIT, parts)
-    if join is not None and joined and join.attrs["axis"] in (2, -2) and len(join.inputs) == 2:
-        new = _heads(sizes, join.inputs[1], SPLIT)
-        factor = new.flat_factor * steps[-1].factor
-        return replace(new, flat_factor=factor, split=None, length=parts["length"], join=join)
     flat = next((s for s in reversed(steps) if is_layout(s.layout, FLAT, parts)), None)
     split = next((s for s in reversed(steps) if is_layout(s.layout, SPLIT, parts)), None)
     return _Heads(

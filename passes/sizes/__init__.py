@@ -7,5 +7,6 @@ always equal are equal, and where nothing is known a size is a symbol of its own
 
 from sardonyx.passes.sizes.dim import Dim, Shape, Size
 from sardonyx.passes.sizes.sizes import Sizes
+from sardonyx.passes.sizes.value_rules import Values
 
-__all__ = ["Dim", "Shape", "Size", "Sizes"]
+__all__ = ["Dim", "Shape", "Size", "Sizes", "Values"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -24,7 +26,7 @@ class Size:
 
     def __str__(self) -> str:
         parts = [str(self.number)] if self.number != 1 else []
-        return "*".join([*parts, *self.symbols])
+        return "*".join([*parts, *(f"({s})" if _is_sum(s) else s for s in self.symbols)])
 
 
 UNKNOWN = "?"
@@ -43,9 +45,13 @@ def is_unknown(dim: Dim, since: int = 0) -> bool:
 
 
 def symbol(text: str) -> Dim:
-    """The size that a model's author called ``text``; sums such as "past + 1" are understood."""
-    terms = sorted(term.strip() for term in text.split("+"))
-    return Size(1, (" + ".join(terms),))
+    """The size that ``text`` names: "batch", "2*batch", "past + 1", "batch*(past + 1)"."""
+    if "+" in re.sub(r"\(.*?\)", "", text):
+        return Size(1, (" + ".join(sorted(term.strip() for term in text.split("+"))),))
+    factors = [factor.strip("() ") for factor in text.split("*")]
+    number = math.prod(int(factor) for factor in factors if factor.isdigit())
+    symbols = [symbol(f) if "+" in f else Size(1, (f,)) for f in factors if not f.isdigit()]
+    return math.prod(symbols, start=number)
 
 
 def total(shape: Shape) -> Dim:
@@ -89,6 +95,14 @@ def over(a: Dim, b: Dim) -> Dim | None:
     return Size(number // below, symbols) if symbols and number else number // below
 
 
+def evaluated(dim: Dim, size_of: Callable[[str], int]) -> int:
+    """The number that a size is where its symbols are numbers."""
+    if isinstance(dim, int):
+        return dim
+    sums = [[int(t) if t.isdigit() else size_of(t) for t in _split(s)] for s in dim.symbols]
+    return dim.number * math.prod(map(sum, sums))
+
+
 def _number(a: Dim) -> int:
     return a if isinstance(a, int) else a.number
 
@@ -99,4 +113,12 @@ def _symbols(a: Dim) -> tuple[str, ...]:
 
 def _terms(a: Dim) -> list[str]:
     plain = isinstance(a, Size) and a.number == 1 and len(a.symbols) == 1
-    return str(a).split(" + ") if plain else [str(a)]
+    return _split(a.symbols[0]) if plain and isinstance(a, Size) else [str(a)]
+
+
+def _split(symbols: str) -> list[str]:
+    return symbols.split(" + ")
+
+
+def _is_sum(symbols: str) -> bool:
+    return " + " in symbols
