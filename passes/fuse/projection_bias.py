@@ -1,0 +1,76 @@
+"""fuse-projection-bias: MultiHeadAttention adds the biases of its projections itself."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+
+from sardonyx.passes.base import Pass
+from sardonyx.passes.facts import CONSTANTS_ARE_INITIALIZERS
+from sardonyx.passes.fused import MICROSOFT, operand
+from sardonyx.passes.journal import Fusion, Journal
+from sardonyx.passes.match import behind, maker
+from sardonyx.passes.scopes import all_nodes
+from sardonyx.passes.sizes import Sizes
+from sardonyx.passes.weights import values_of
+
+
+@dataclass(frozen=True)
+class FuseProjectionBias(Pass):
+    """``MultiHeadAttention(q + bq, k + bk, v + bv, , ...)``  ->  ``MultiHeadAttention(q, k, v,
+    [bq bk bv], ...)``.
+
+    The kernel adds them while it splits the heads; where one of the three is missing it is 0. Does
+    not fire where
+
+    1. there is a bias already, or none of the three is a constant vector,
+    2. keys and values are split already: nothing is copied then that a bias could be added to.
+    """
+
+    name: ClassVar[str] = "fuse-projection-bias"
+    requires: ClassVar = (CONSTANTS_ARE_INITIALIZERS,)
+
+    def run(self, graph: gs.Graph, journal: Journal) -> int:
+        """Move every bias that the cases allow."""
+        sizes = Sizes(graph)
+        nodes = [n for n in all_nodes(graph) if (n.domain, n.op) == (MICROSOFT, _OP)]
+        return sum(_move(node, sizes, journal) for node in nodes)
+
+
+_OP = "MultiHeadAttention"
+
+
+def _move(node: gs.Node, sizes: Sizes, journal: Journal) -> bool:
+    widths = [_width(sizes, operand(node, slot)) for slot in (0, 1, 2)]
+    if operand(node, 3) is not None or None in widths:
+        return False
+    terms = [_split(tensor) for tensor in node.inputs[:3]]
+    if all(bias is None for _, bias in terms):
+        return False
+    zeros = [np.zeros(width, np.float32) for width in widths]
+    parts = [zero if b is None else b for zero, (_, b) in zip(zeros, terms, strict=True)]
+    bias = gs.Constant(f"{node.name}/Bias", np.concatenate(parts))
+    given = [tensor for tensor, _ in terms]
+    node.inputs = [*given, bias, *node.inputs[4:]]
+    journal.fused.append(Fusion(FuseProjectionBias.name, node.name, node.op, 1 + len(terms)))
+    return True
+
+
+def _width(sizes: Sizes, tensor: gs.Tensor | None) -> int | None:
+    """N D of queries, keys or values [B, T, N D]."""
+    shape = None if tensor is None else sizes.shape(tensor)
+    fixed = shape is not None and len(shape) == 3 and isinstance(shape[2], int)
+    return shape[2] if shape and fixed and isinstance(shape[2], int) else None
+
+
+def _split(tensor: gs.Tensor) -> tuple[gs.Tensor, NDArray[np.generic] | None]:
+    """A value without the constant vector that was added to it, and that vector."""
+    tensor, _ = behind(tensor)
+    node = maker(tensor)
+    if node is not None and node.op == "Add":
+        for value, bias in (node.inputs, node.inputs[::-1]):
+            if isinstance(bias, gs.Constant) and len(bias.shape) == 1:
+                return value, values_of(bias)
+    return tensor, None
