@@ -13,12 +13,13 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import product as every
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from sardonyx.passes.attempt import State, Trail
 from sardonyx.passes.origin import behind, maker, named, scalar
 
 __all__ = [
@@ -31,39 +32,6 @@ RELATIVE = 1e-5
 
 _COARSE = {"float16": 2e-3, "bfloat16": 2e-2}
 """The same where a few constants of these types, each rounded, are multiplied."""
-
-
-@dataclass
-class Trail:
-    """The reason for which the attempt that came farthest failed.
-
-    ``anchor``: a node without which an attempt came nowhere near. ``rank``: how far it came.
-    """
-
-    anchor: gs.Node | None = None
-    rank: tuple[bool, bool, int] = (False, False, -1)
-    reason: str = ""
-
-    def miss(self, state: State, reason: str, found: bool = False) -> None:
-        """Take down a reason, unless an attempt came farther before. ``found``: the formula stands
-        there but is of no use."""
-        rank = any(node is self.anchor for node in state.nodes), found, len(state.nodes)
-        if rank > self.rank:
-            self.rank, self.reason = rank, reason
-
-
-@dataclass(frozen=True)
-class State:
-    """What an attempt found: tensors and numbers by name, nodes from the last to the first."""
-
-    trail: Trail
-    values: dict[str, gs.Tensor] = field(default_factory=dict)
-    numbers: dict[str, float] = field(default_factory=dict)
-    nodes: tuple[gs.Node, ...] = ()
-
-    def past(self, *nodes: gs.Node) -> State:
-        """With more nodes."""
-        return replace(self, nodes=(*self.nodes, *nodes))
 
 
 Check = Callable[[gs.Tensor], str]
@@ -117,7 +85,7 @@ class Value(Pattern):
             yield replace(state, values=state.values | {self.name: tensor})
         elif known is tensor:
             yield state
-        else:
+        elif scalar(known) is None and scalar(tensor) is None:
             state.trail.miss(state, f"{self.name} is '{known.name}' and '{tensor.name}'")
 
 
@@ -302,8 +270,6 @@ def _factors(tensor: gs.Tensor, factors: Parts, state: State) -> Partial:
             yield 1.0, found
     node = maker(tensor)
     if node is None or node.op not in _PRODUCTS:
-        if isinstance(factors[0], Inverse):
-            state.trail.miss(state, f"{named(tensor)} is no quotient")
         return
     yield from _PRODUCTS[node.op](node, factors, state.past(*steps, node))
 
@@ -318,17 +284,15 @@ def _number(tensor: gs.Tensor, state: State) -> Partial:
 
 def _mul(node: gs.Node, factors: Parts, state: State) -> Partial:
     for left, right in _splits(factors, node):
-        for a, found in _factors(node.inputs[0], left, state):
-            for b, both in _factors(node.inputs[1], right, found):
-                yield a * b, both
+        for a, b, found in _both(node, left, right, _factors, state):
+            yield a * b, found
 
 
 def _div(node: gs.Node, factors: Parts, state: State) -> Partial:
     for above, below in _splits(factors, node):
         if all(isinstance(factor, Inverse) for factor in below):
-            for a, found in _factors(node.inputs[0], above, state):
-                for b, both in _factors(node.inputs[1], _inverted(below), found):
-                    yield a / b if b else math.inf, both
+            for a, b, found in _both(node, above, _inverted(below), _factors, state):
+                yield a / b if b else math.inf, found
 
 
 def _reciprocal(node: gs.Node, factors: Parts, state: State) -> Partial:
@@ -358,15 +322,32 @@ _PRODUCTS = {"Mul": _mul, "Div": _div, "Reciprocal": _reciprocal, "Pow": _pow}
 """How factors lie in what an op computes."""
 
 
+def _both(
+    node: gs.Node,
+    left: Parts,
+    right: Parts,
+    search: Callable[[gs.Tensor, Parts, State], Partial],
+    state: State,
+) -> Iterator[tuple[float, float, State]]:
+    """Every way in which two operands hold their parts, a number looked at last."""
+    order = (0, 1) if left else (1, 0)
+    for one, found in search(node.inputs[order[0]], left or right, state):
+        for other, both in search(node.inputs[order[1]], right if left else (), found):
+            a, b = (one, other) if left else (other, one)
+            yield a, b, both
+
+
 def _splits(parts: Parts, node: gs.Node) -> Iterator[tuple[Parts, Parts]]:
     """Every way to share parts out to two operands, equal parts being all the same. A number
-    holds none."""
+    holds none, but may be a value."""
     seen: list[Parts] = []
     numbers = [scalar(tensor) is not None for tensor in node.inputs]
     for sides in every((True, False), repeat=len(parts)):
         left = tuple(part for part, side in zip(parts, sides, strict=True) if side)
         right = tuple(part for part, side in zip(parts, sides, strict=True) if not side)
-        if left not in seen and not (left and numbers[0]) and not (right and numbers[1]):
+        held = [side for side, number in zip((left, right), numbers, strict=True) if number]
+        empty = all(not side or (isinstance(side[0], Value) and len(side) == 1) for side in held)
+        if left not in seen and empty:
             seen.append(left)
             yield left, right
 
@@ -390,8 +371,6 @@ def _terms(tensor: gs.Tensor, terms: Parts, state: State) -> Partial:
     sign = 1 if node.op == "Add" else -1
     state = state.past(*steps, node)
     for left, right in _splits(terms, node):
-        if right and sign < 0:
-            continue
-        for a, found in _terms(node.inputs[0], left, state):
-            for b, both in _terms(node.inputs[1], right, found):
-                yield a + sign * b, both
+        if sign > 0 or not right:
+            for a, b, found in _both(node, left, right, _terms, state):
+                yield a + sign * b, found
