@@ -261,13 +261,13 @@ Partial = Iterator[tuple[float, State]]
 
 def _factors(tensor: gs.Tensor, factors: Parts, state: State) -> Partial:
     """Every way in which a tensor is the product of factors and a number."""
-    tensor, steps = behind(tensor)
     if not factors:
         yield from _number(tensor, state)
         return
     if len(factors) == 1 and not isinstance(factors[0], Inverse | Product):
         for found in factors[0].find(tensor, state):
             yield 1.0, found
+    tensor, steps = behind(tensor)
     node = maker(tensor)
     if node is None or node.op not in _PRODUCTS:
         return
@@ -358,13 +358,13 @@ def _inverted(factors: Parts) -> Parts:
 
 def _terms(tensor: gs.Tensor, terms: Parts, state: State) -> Partial:
     """Every way in which a tensor is the sum of terms and a number."""
-    tensor, steps = behind(tensor)
     if not terms:
         yield from _number(tensor, state)
         return
     if len(terms) == 1:
         for found in terms[0].find(tensor, state):
             yield 0.0, found
+    tensor, steps = behind(tensor)
     node = maker(tensor)
     if node is None or node.op not in ("Add", "Sub"):
         return

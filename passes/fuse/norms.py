@@ -42,7 +42,8 @@ def _over_root(pattern: Pattern) -> Pattern:
     return Inverse(op("Sqrt", _mean(pattern**2) + Scalar("epsilon")))
 
 
-_X, _GAMMA, _BETA = map(Value, ("x", "gamma", "beta"))
+_X = Value("x", lambda x: "is constant" if isinstance(x, gs.Constant) else "")
+_GAMMA, _BETA = Value("gamma"), Value("beta")
 _DEVIATION = op("Sub", _X, _mean(_X))
 _SCALE = _over_root(_DEVIATION) * _GAMMA
 

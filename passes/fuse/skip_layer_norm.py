@@ -105,12 +105,17 @@ def _fits(x: Shape | None, skip: Shape | None) -> bool:
 
 
 def _is_of_a_sum(node: gs.Node) -> bool:
-    """Whether what is normalized is the sum of two tensors, neither of which is a vector."""
+    """Whether what is normalized is a sum of tensors, vectors left out."""
     x = squared(node) if node.op == ANCHOR else node.inputs[0]
     made = None if x is None else maker(behind(x)[0])
     if made is not None and made.op == "Sub" and node.op == ANCHOR:
-        made = maker(behind(made.inputs[0])[0])
-    if made is None or made.op != "Add":
+        x = made.inputs[0]
+    return x is not None and _is_sum(x)
+
+
+def _is_sum(tensor: gs.Tensor) -> bool:
+    node = maker(behind(tensor)[0])
+    if node is None or node.op != "Add":
         return False
-    constants = [t for t in made.inputs if isinstance(t, gs.Constant)]
-    return all(len(constant.shape) > 1 for constant in constants)
+    whole = [t for t in node.inputs if not (isinstance(t, gs.Constant) and len(t.shape) <= 1)]
+    return len(whole) > 1 or any(map(_is_sum, whole))
