@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from sardonyx.compiler import Recipe, compile
 from sardonyx.passes.fuse.skip_layer_norm import FuseSkipLayerNorm
 
 H = 6
@@ -317,3 +318,11 @@ def test_near_miss_4_float16(missed, contrib, vectors):
 def test_plainly_no_residual_sum_is_passed_over_in_silence(missed, model, total, norm):
     opset, text, _ = NORMS[norm]
     assert missed(FuseSkipLayerNorm(), model(total, text, opset, one=np.float32(1))) == []
+
+
+def test_the_check_of_what_changed_knows_what_a_cast_passes_on(model):
+    total = "t = Add (A, B) x = Cast <to = 1> (t)"
+    built = model(total, f"{RMS_WRITTEN_OUT} Z = Neg (x)", 13, more=f", {X} Z")
+    del built.opset_import[1:]
+    done = compile(built, Recipe("fused", "", (FuseSkipLayerNorm(),)))
+    assert (done.report.verification.regions_run, done.report.verification.unchecked) == (1, [])
