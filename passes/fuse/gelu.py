@@ -55,9 +55,10 @@ class FuseGelu(Pass):
 
     1. where another number stands in the formula,
     2. where something else reads a value inside it; if that is y + bias, it becomes x,
-    3. on other types than float32: onnxruntime's kernels for the CPU have no other,
-    4. on the standard Gelu of a tensor that is no y + bias, where nothing would be gained;
-       a bias is a constant vector with as many elements as the last axis of y.
+    3. on other types than float32, for which onnxruntime has kernels on the CPU,
+    4. on the standard Gelu of a tensor that is no y + bias, where nothing would be gained.
+
+    A bias is a constant vector with as many elements as the last axis of y.
     """
 
     name: ClassVar[str] = "fuse-gelu"

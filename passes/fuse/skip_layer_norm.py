@@ -51,7 +51,7 @@ class FuseSkipLayerNorm(Pass):
     2. where the norm is not over the last axis, gamma or beta are no constant vectors, or epsilon
        is no constant,
     3. where something else reads a value inside it but the sum,
-    4. on other types than float32: onnxruntime's kernels for the CPU have no other.
+    4. on other types than float32, in which the op rounds less often than the formula.
     """
 
     name: ClassVar[str] = "fuse-skip-layer-norm"

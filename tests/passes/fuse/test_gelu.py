@@ -231,6 +231,12 @@ def test_near_miss_3_an_unknown_type(missed, contrib):
     assert missed(FuseGelu(), model) == ["s: the type of 'Y' is not known"]
 
 
+def test_a_number_that_adds_axes_is_a_near_miss(missed, contrib):
+    text = f"g (float[{H}] x) => (float[1,{H}] Y) {{ {GELU} }}"
+    numbers = NUMBERS | {"half": np.full((1, 1), 0.5, np.float32)}
+    assert missed(FuseGelu(), contrib(text, **numbers)) == ["s: 'x' has 1 axes and 'Y' 2"]
+
+
 def test_near_miss_4_the_standard_op_alone(missed, gelu):
     assert missed(FuseGelu(), gelu("y = Relu (x) Y = Gelu (y)", opset=20)) == [
         "Y: nothing is gained: 'y' is no sum of a tensor and a constant vector"

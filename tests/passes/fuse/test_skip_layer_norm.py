@@ -300,6 +300,14 @@ def test_near_misses_2_and_3(missed, model, case):
     assert missed(FuseSkipLayerNorm(), built) == [reason]
 
 
+def test_near_miss_3_the_mean_is_read(missed, fuse, model, nodes_of, feeds):
+    norm = "Y, M, D = LayerNormalization <epsilon = 0.001> (x, gamma, beta)"
+    built = model("x = Add (A, B)", f"{norm} Z = Neg (M)", more=", float[B,S,1] Z")
+    assert missed(FuseSkipLayerNorm(), built) == ["Y: 'M' inside it is also read by Neg 'Z'"]
+    after = fuse(FuseSkipLayerNorm(), model("x = Add (A, B)", norm), **feeds)
+    assert nodes_of(after.model) == [op(True, "A", "B", "gamma", "beta")]
+
+
 def test_near_miss_4_float16(missed, contrib, vectors):
     half = X.replace("float", "float16")
     text = f"""g ({half} A, {half} B) => ({half} Y) {{
