@@ -16,6 +16,7 @@ from sardonyx.compiler.messages import initializers
 from sardonyx.compiler.operands import Operand, operands
 from sardonyx.compiler.region import Record, Region, record_of
 from sardonyx.compiler.stored import fill
+from sardonyx.passes.origin import behind
 from sardonyx.passes.scopes import all_constants, is_constant
 from sardonyx.passes.sizes import Sizes, Values
 from sardonyx.passes.sizes.dim import evaluated, symbol
@@ -78,7 +79,7 @@ def cut(
 
 def _between(region: Region, changed: Set[int]) -> list[Record]:
     """Nodes, near and unchanged, by which values that a region reads depend on each other, so that
-    they cannot be made up apart."""
+    they cannot be made up apart; and those that only pass on what the region makes."""
     made = {tensor.name for record in region.records for tensor in record.outputs}
     read = {t.name: t for record in region.records for t in record.inputs if t.name not in made}
     found: dict[int, Record] = {}
@@ -88,7 +89,8 @@ def _between(region: Region, changed: Set[int]) -> list[Record]:
             return False
         (node,) = tensor.inputs
         near = [t for t in node.inputs if not isinstance(t, gs.Constant)]
-        reached = [t.name in read or depends(t, steps - 1) for t in near]
+        passed = set(region.outputs) if behind(tensor)[1] else set()
+        reached = [t.name in read.keys() | passed or depends(t, steps - 1) for t in near]
         if any(reached):
             found[id(node)] = record_of(node)
         return any(reached)

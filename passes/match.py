@@ -4,53 +4,34 @@
     gelu = x * (1 + op("Erf", x / math.sqrt(2))) * 0.5
 
 Products and sums are found as such: in any order and grouping, powers written out or not, numbers
-multiplied into one. A miss says how far the best attempt came and what stood in its way.
+multiplied into one, Identity and a Cast to the same type passed over. A miss says what stood in the
+way of the attempt that came farthest.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import product as every
-from typing import Any
 
 import numpy as np
-import onnx
 import onnx_graphsurgeon as gs
 
-from sardonyx.passes.weights import values_of
+from sardonyx.passes.attempt import State, Trail
+from sardonyx.passes.origin import behind, maker, named, scalar
+
+__all__ = [
+    "Either", "Inverse", "Op", "Pattern", "Product", "Scalar", "State", "Sum", "Trail",
+    "Value", "behind", "maker", "op", "scalar"
+]  # fmt: skip
 
 RELATIVE = 1e-5
 """How far a constant in a graph may be from a formula's: exporters write about 6 digits."""
 
-
-@dataclass
-class Trail:
-    """The reason for which the attempt that came farthest failed."""
-
-    depth: int = -1
-    reason: str = ""
-
-    def miss(self, state: State, reason: str) -> None:
-        """Take down a reason, unless an attempt came farther before."""
-        if len(state.nodes) > self.depth:
-            self.depth, self.reason = len(state.nodes), reason
-
-
-@dataclass(frozen=True)
-class State:
-    """What an attempt found: tensors and numbers by name, nodes from the last to the first."""
-
-    trail: Trail
-    values: dict[str, gs.Tensor] = field(default_factory=dict)
-    numbers: dict[str, float] = field(default_factory=dict)
-    nodes: tuple[gs.Node, ...] = ()
-
-    def past(self, *nodes: gs.Node) -> State:
-        """With more nodes."""
-        return replace(self, nodes=(*self.nodes, *nodes))
+_COARSE = {"float16": 2e-3, "bfloat16": 2e-2}
+"""The same where a few constants of these types, each rounded, are multiplied."""
 
 
 Check = Callable[[gs.Tensor], str]
@@ -83,6 +64,9 @@ class Pattern(ABC):
     def __sub__(self, other: Pattern) -> Pattern:
         return op("Sub", self, other)
 
+    def __or__(self, other: Pattern) -> Pattern:
+        return Either((self, other))
+
 
 @dataclass(frozen=True)
 class Value(Pattern):
@@ -101,27 +85,54 @@ class Value(Pattern):
             yield replace(state, values=state.values | {self.name: tensor})
         elif known is tensor:
             yield state
-        else:
+        elif scalar(known) is None and scalar(tensor) is None:
             state.trail.miss(state, f"{self.name} is '{known.name}' and '{tensor.name}'")
 
 
 @dataclass(frozen=True)
 class Scalar(Pattern):
-    """Any constant of one element."""
+    """Any constant of one element, the same wherever the name stands in a formula.
+
+    Among the factors of a product or the terms of a sum: its number, 1 or 0 where it has none.
+    """
 
     name: str
 
     def find(self, tensor: gs.Tensor, state: State) -> Iterator[State]:
         number = scalar(tensor)
         if number is None:
-            state.trail.miss(state, f"{self.name} is no constant: {_named(tensor)}")
+            state.trail.miss(state, f"{self.name} is no constant: {named(tensor)}")
         else:
+            yield from self.bind(number, state)
+
+    def bind(self, number: float, state: State) -> Iterator[State]:
+        """The state in which the name stands for a number."""
+        known = state.numbers.get(self.name)
+        if known is None:
             yield replace(state, numbers=state.numbers | {self.name: number})
+        elif math.isclose(number, known, rel_tol=RELATIVE):
+            yield state
+        else:
+            state.trail.miss(state, f"{self.name} is {known:g} and {number:g}")
+
+
+@dataclass(frozen=True)
+class Either(Pattern):
+    """One of several ways to write the same, tried in this order."""
+
+    ways: tuple[Pattern, ...]
+
+    def find(self, tensor: gs.Tensor, state: State) -> Iterator[State]:
+        for way in self.ways:
+            yield from way.find(tensor, state)
 
 
 @dataclass(frozen=True)
 class Op(Pattern):
-    """An output of one of some ops. ``judge``: says why such a node is not the one meant."""
+    """An output of one of some ops; optional operands that a node leaves out are not looked for.
+
+    ``judge``: says why such a node is not the one meant; empty if it is.
+    """
 
     ops: tuple[str, ...]
     operands: tuple[Pattern, ...]
@@ -131,16 +142,25 @@ class Op(Pattern):
         tensor, steps = behind(tensor)
         node = maker(tensor)
         if node is None or node.op not in self.ops:
-            state.trail.miss(state, f"{_named(tensor)} is no {' or '.join(self.ops)}")
+            state.trail.miss(state, f"{named(tensor)} is no {' or '.join(self.ops)}")
             return
         reason = self.judge(node)
         if reason:
-            state.trail.miss(state, f"{_named(tensor)} {reason}")
+            state.trail.miss(state, f"{named(tensor)} {reason}")
             return
-        found = [state.past(*steps, node)]
-        for pattern, operand in zip(self.operands, node.inputs, strict=False):
-            found = [later for one in found for later in pattern.find(operand, one)]
-        yield from found
+        yield from _all(self.operands, node.inputs, state.past(*steps, node))
+
+
+def _all(
+    patterns: Sequence[Pattern], tensors: Sequence[gs.Tensor], state: State
+) -> Iterator[State]:
+    """Every way in which each tensor is its pattern."""
+    if not patterns or not tensors:
+        yield state
+        return
+    given = not tensors[0].is_empty()
+    for found in patterns[0].find(tensors[0], state) if given else (state,):
+        yield from _all(patterns[1:], tensors[1:], found)
 
 
 def op(names: str, *operands: Pattern, judge: Callable[[gs.Node], str] = lambda _: "") -> Op:
@@ -160,197 +180,197 @@ class Inverse(Pattern):
 
 @dataclass(frozen=True)
 class Product(Pattern):
-    """A product of factors, an `Inverse` one perhaps below a fraction line, and of a number."""
+    """A product of factors, an `Inverse` one perhaps below a fraction line, and of a number.
+
+    ``free``: the number is this one times any, which gets the name.
+    """
 
     factors: tuple[Pattern, ...]
     number: float = 1.0
+    free: Scalar | None = None
 
     def find(self, tensor: gs.Tensor, state: State) -> Iterator[State]:
         for number, found in _factors(tensor, self.factors, state):
-            yield from _equal(number, self.number, tensor, state, found)
+            if self.free:
+                yield from self.free.bind(number / self.number, found)
+            else:
+                yield from _equal(number, self.number, tensor, found)
 
 
 @dataclass(frozen=True)
 class Sum(Pattern):
-    """A sum of terms and of a number."""
+    """A sum of terms and of a number. ``free``: the number is this one plus any, which gets the
+    name."""
 
     terms: tuple[Pattern, ...]
     number: float = 0.0
+    free: Scalar | None = None
 
     def find(self, tensor: gs.Tensor, state: State) -> Iterator[State]:
         for number, found in _terms(tensor, self.terms, state):
-            yield from _equal(number, self.number, tensor, state, found)
+            if self.free:
+                yield from self.free.bind(number - self.number, found)
+            else:
+                yield from _equal(number, self.number, tensor, found)
 
 
 def _product(*factors: Pattern | float) -> Pattern:
     parts: list[Pattern] = []
-    number = 1.0
+    number, free = 1.0, None
     for factor in factors:
         if isinstance(factor, Product):
             parts += factor.factors
-            number *= factor.number
+            number, free = number * factor.number, factor.free or free
+        elif isinstance(factor, Scalar):
+            free = factor
         elif isinstance(factor, Pattern):
             parts.append(factor)
         else:
             number *= factor
-    return Product(tuple(parts), number)
+    return Product(tuple(parts), number, free)
 
 
 def _sum(*terms: Pattern | float) -> Pattern:
     parts: list[Pattern] = []
-    number = 0.0
+    number, free = 0.0, None
     for term in terms:
         if isinstance(term, Sum):
             parts += term.terms
-            number += term.number
+            number, free = number + term.number, term.free or free
+        elif isinstance(term, Scalar):
+            free = term
         elif isinstance(term, Pattern):
             parts.append(term)
         else:
             number += term
-    return Sum(tuple(parts), number)
+    return Sum(tuple(parts), number, free)
 
 
-def _equal(
-    number: float, wanted: float, tensor: gs.Tensor, state: State, found: State
-) -> Iterator[State]:
-    if math.isclose(number, wanted, rel_tol=RELATIVE):
+def _equal(number: float, wanted: float, tensor: gs.Tensor, found: State) -> Iterator[State]:
+    tolerance = _COARSE.get(str(tensor.dtype and np.dtype(tensor.dtype)), RELATIVE)
+    if math.isclose(number, wanted, rel_tol=tolerance):
         yield found
     else:
-        state.trail.miss(found, f"{_named(tensor)} has the constant {number:g}, not {wanted:g}")
+        found.trail.miss(found, f"{named(tensor)} has the constant {number:g}, not {wanted:g}")
 
 
-def _factors(
-    tensor: gs.Tensor, factors: tuple[Pattern, ...], state: State
-) -> Iterator[tuple[float, State]]:
+Parts = tuple[Pattern, ...]
+Partial = Iterator[tuple[float, State]]
+"""What a tensor is besides the parts that were found: the number, product or sum of the rest."""
+
+
+def _factors(tensor: gs.Tensor, factors: Parts, state: State) -> Partial:
     """Every way in which a tensor is the product of factors and a number."""
-    tensor, steps = behind(tensor)
-    number = scalar(tensor)
     if not factors:
-        if number is not None:
-            yield number, state
+        yield from _number(tensor, state)
         return
     if len(factors) == 1 and not isinstance(factors[0], Inverse | Product):
         for found in factors[0].find(tensor, state):
             yield 1.0, found
+    tensor, steps = behind(tensor)
     node = maker(tensor)
-    if node is None:
+    if node is None or node.op not in _PRODUCTS:
         return
-    state = state.past(*steps, node)
-    if node.op == "Mul":
-        yield from _both(node, factors, state, _factors, lambda a, b: a * b)
-    elif node.op == "Div":
-        yield from _quotient(node, factors, state)
-    elif node.op == "Reciprocal" and all(isinstance(f, Inverse) for f in factors):
+    yield from _PRODUCTS[node.op](node, factors, state.past(*steps, node))
+
+
+def _number(tensor: gs.Tensor, state: State) -> Partial:
+    number = scalar(tensor)
+    if number is None:
+        state.trail.miss(state, f"{named(tensor)} is no constant of one element")
+    else:
+        yield number, state
+
+
+def _mul(node: gs.Node, factors: Parts, state: State) -> Partial:
+    for left, right in _splits(factors, node):
+        for a, b, found in _both(node, left, right, _factors, state):
+            yield a * b, found
+
+
+def _div(node: gs.Node, factors: Parts, state: State) -> Partial:
+    for above, below in _splits(factors, node):
+        if all(isinstance(factor, Inverse) for factor in below):
+            for a, b, found in _both(node, above, _inverted(below), _factors, state):
+                yield a / b if b else math.inf, found
+
+
+def _reciprocal(node: gs.Node, factors: Parts, state: State) -> Partial:
+    if all(isinstance(factor, Inverse) for factor in factors):
         for below, found in _factors(node.inputs[0], _inverted(factors), state):
-            yield 1 / below, found
-    elif node.op == "Pow":
-        yield from _power(node, factors, state)
+            yield 1 / below if below else math.inf, found
+
+
+def _pow(node: gs.Node, factors: Parts, state: State) -> Partial:
+    """``x ** 3`` is three factors x; ``x ** -1`` is an inverse, ``x ** 0.5`` a root."""
+    exponent, base = scalar(node.inputs[1]), node.inputs[0]
+    one = factors[0]
+    if exponent == len(factors) and all(factor == one for factor in factors):
+        for number, found in _factors(base, (one,), state):
+            yield math.prod([number] * len(factors)), found
+    elif exponent == -1 and len(factors) == 1 and isinstance(one, Inverse):
+        yield from _reciprocal(node, factors, state)
+    elif exponent == (-0.5 if isinstance(one, Inverse) else 0.5) and len(factors) == 1:
+        root = one.pattern if isinstance(one, Inverse) else one
+        if isinstance(root, Op) and root.ops == ("Sqrt",):
+            yield from ((1.0, found) for found in root.operands[0].find(base, state))
+    else:
+        state.trail.miss(state, f"{named(node.outputs[0])} raises to the power of {exponent}")
+
+
+_PRODUCTS = {"Mul": _mul, "Div": _div, "Reciprocal": _reciprocal, "Pow": _pow}
+"""How factors lie in what an op computes."""
 
 
 def _both(
     node: gs.Node,
-    parts: tuple[Pattern, ...],
+    left: Parts,
+    right: Parts,
+    search: Callable[[gs.Tensor, Parts, State], Partial],
     state: State,
-    search: Callable[..., Iterator[tuple[float, State]]],
-    join: Callable[[float, float], float],
-) -> Iterator[tuple[float, State]]:
-    """Every way to share parts out to the two operands of a node."""
+) -> Iterator[tuple[float, float, State]]:
+    """Every way in which two operands hold their parts, a number looked at last."""
+    order = (0, 1) if left else (1, 0)
+    for one, found in search(node.inputs[order[0]], left or right, state):
+        for other, both in search(node.inputs[order[1]], right if left else (), found):
+            a, b = (one, other) if left else (other, one)
+            yield a, b, both
+
+
+def _splits(parts: Parts, node: gs.Node) -> Iterator[tuple[Parts, Parts]]:
+    """Every way to share parts out to two operands, equal parts being all the same. A number
+    holds none, but may be a value."""
+    seen: list[Parts] = []
+    numbers = [scalar(tensor) is not None for tensor in node.inputs]
     for sides in every((True, False), repeat=len(parts)):
         left = tuple(part for part, side in zip(parts, sides, strict=True) if side)
         right = tuple(part for part, side in zip(parts, sides, strict=True) if not side)
-        for a, found in search(node.inputs[0], left, state):
-            for b, both in search(node.inputs[1], right, found):
-                yield join(a, b), both
+        held = [side for side, number in zip((left, right), numbers, strict=True) if number]
+        empty = all(not side or (isinstance(side[0], Value) and len(side) == 1) for side in held)
+        if left not in seen and empty:
+            seen.append(left)
+            yield left, right
 
 
-def _quotient(
-    node: gs.Node, factors: tuple[Pattern, ...], state: State
-) -> Iterator[tuple[float, State]]:
-    inverses = [f for f in factors if isinstance(f, Inverse)]
-    for sides in every((True, False), repeat=len(inverses)):
-        below = tuple(f for f, side in zip(inverses, sides, strict=True) if side)
-        above = tuple(f for f in factors if not any(f is g for g in below))
-        for a, found in _factors(node.inputs[0], above, state):
-            for b, both in _factors(node.inputs[1], _inverted(below), found):
-                yield a / b, both
-
-
-def _inverted(factors: tuple[Pattern, ...]) -> tuple[Pattern, ...]:
+def _inverted(factors: Parts) -> Parts:
     return tuple(f.pattern for f in factors if isinstance(f, Inverse))
 
 
-def _power(
-    node: gs.Node, factors: tuple[Pattern, ...], state: State
-) -> Iterator[tuple[float, State]]:
-    """``x ** 3`` is three factors x; ``x ** -1`` is an inverse, ``x ** -0.5`` that of a root."""
-    exponent = scalar(node.inputs[1])
-    if exponent == len(factors) and all(factor == factors[0] for factor in factors):
-        for number, found in _factors(node.inputs[0], factors[:1], state):
-            yield number**exponent, found
-    elif len(factors) == 1 and isinstance(factors[0], Inverse):
-        pattern = factors[0].pattern
-        if exponent == -1:
-            for number, found in _factors(node.inputs[0], (pattern,), state):
-                yield 1 / number, found
-        elif exponent == -0.5 and isinstance(pattern, Op) and pattern.ops == ("Sqrt",):
-            for found in pattern.operands[0].find(node.inputs[0], state):
-                yield 1.0, found
-
-
-def _terms(
-    tensor: gs.Tensor, terms: tuple[Pattern, ...], state: State
-) -> Iterator[tuple[float, State]]:
+def _terms(tensor: gs.Tensor, terms: Parts, state: State) -> Partial:
     """Every way in which a tensor is the sum of terms and a number."""
-    tensor, steps = behind(tensor)
-    number = scalar(tensor)
     if not terms:
-        if number is not None:
-            yield number, state
+        yield from _number(tensor, state)
         return
     if len(terms) == 1:
         for found in terms[0].find(tensor, state):
             yield 0.0, found
+    tensor, steps = behind(tensor)
     node = maker(tensor)
-    if node is not None and node.op == "Add":
-        yield from _both(node, terms, state.past(*steps, node), _terms, lambda a, b: a + b)
-
-
-def behind(tensor: gs.Tensor) -> tuple[gs.Tensor, tuple[gs.Node, ...]]:
-    """The tensor that Identity and a Cast to its own type pass on, and these nodes."""
-    steps = []
-    while (node := maker(tensor)) is not None and _passes_on(node):
-        steps.append(node)
-        tensor = node.inputs[0]
-    return tensor, tuple(steps)
-
-
-def _passes_on(node: gs.Node) -> bool:
-    if node.op != "Cast":
-        return bool(node.op == "Identity")
-    dtype = node.inputs[0].dtype
-    return dtype is not None and node.attrs["to"] == onnx.helper.np_dtype_to_tensor_dtype(
-        np.dtype(dtype)
-    )
-
-
-def maker(tensor: gs.Tensor) -> gs.Node | None:
-    """The standard op that makes a tensor, if one does."""
-    node = tensor.inputs[0] if tensor.inputs else None
-    return node if node is not None and node.domain in (None, "", "ai.onnx") else None
-
-
-def scalar(tensor: gs.Tensor) -> float | None:
-    """The value of a constant of one element."""
-    tensor, _ = behind(tensor)
-    if not isinstance(tensor, gs.Constant) or math.prod(tensor.shape) != 1:
-        return None
-    value: Any = values_of(tensor).reshape(())[()]
-    return float(value)
-
-
-def _named(tensor: gs.Tensor) -> str:
-    if isinstance(tensor, gs.Constant):
-        return f"the constant '{tensor.name}'"
-    if not tensor.inputs:
-        return f"the input '{tensor.name}'"
-    return f"{tensor.inputs[0].op} '{tensor.inputs[0].name or tensor.name}'"
+    if node is None or node.op not in ("Add", "Sub"):
+        return
+    sign = 1 if node.op == "Add" else -1
+    state = state.past(*steps, node)
+    for left, right in _splits(terms, node):
+        if sign > 0 or not right:
+            for a, b, found in _both(node, left, right, _terms, state):
+                yield a + sign * b, found

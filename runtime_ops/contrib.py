@@ -51,11 +51,11 @@ def simplified_layer_norm(x: Array, gamma: Array, **attributes: Any) -> tuple[Ar
 
 
 def skip_simplified_layer_norm(
-    x: Array, skip: Array, gamma: Array, bias: Optional = None, **attributes: Any
+    x: Array, skip: Array, gamma: Array, bias: Optional = None, *, epsilon: float = 1e-12
 ) -> tuple[Array, ...]:
     """Simplified LayerNormalization of x + skip + bias, and that sum as fourth output."""
     total = x + skip if bias is None else x + skip + bias
-    return *simplified_layer_norm(total, gamma, **attributes), _NONE, _NONE, total
+    return *simplified_layer_norm(total, gamma, epsilon=epsilon), _NONE, _NONE, total
 
 
 def skip_layer_norm(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 
 import onnx_graphsurgeon as gs
 
 from sardonyx.passes.fuse.unfit import Unfit
 from sardonyx.passes.journal import Fusion, Journal, Miss
-from sardonyx.passes.match import Pattern, State, Trail, maker
+from sardonyx.passes.match import Pattern, State, Trail, behind, maker
 from sardonyx.passes.metadata import annotate, inherit
 from sardonyx.passes.rewrite import Draft, Replacements, replace_nodes
 from sardonyx.passes.scopes import scopes
@@ -22,9 +22,13 @@ Build = Callable[[Draft, State], gs.Node]
 class Formula:
     """A formula and the op it becomes.
 
-    ``anchors``: ops one of which every way of writing it holds; each such node is a candidate.
+    ``anchors``: ops one of which every way of writing it holds; each such node is a candidate, if
+    it is ``meant``: those that plainly belong to something else are passed over in silence.
     ``patterns``: the ways, tried in this order. ``reach``: steps from an anchor to the result.
-    ``build``: makes the replacement from what was found; raises `Unfit` where it cannot.
+    ``refinements``: what a value of the formula may itself be, tried in this order; where none
+    fits, it is left outside. ``keeps``: values that the op gives too, and in which output; others
+    may read them. ``build``: makes the replacement from what was found; raises `Unfit` where it
+    cannot.
     """
 
     name: str
@@ -32,75 +36,154 @@ class Formula:
     patterns: tuple[Pattern, ...]
     reach: int
     build: Build
+    refinements: tuple[tuple[str, Pattern], ...] = ()
+    keeps: tuple[tuple[str, int], ...] = ()
+    meant: Callable[[gs.Node], bool] = lambda _: True
 
 
 def fuse(graph: gs.Graph, formula: Formula, journal: Journal) -> int:
     """Replace a formula wherever it stands; returns how many times."""
     replacements: Replacements = {}
     count = len(journal.fused)
+    outputs = {id(tensor) for scope in scopes(graph) for tensor in scope.outputs}
     for scope in scopes(graph):
-        outputs = {tensor.name for tensor in scope.outputs}
+        here = set(map(id, scope.nodes))
         for anchor in _anchors(scope, formula):
             if id(anchor) in replacements:
                 continue
-            try:
-                found = _find(anchor, formula)
-                _check_alone(found, outputs)
-                replacements |= _replacement(formula, found, journal)
-            except Unfit as reason:
-                node = anchor.name or anchor.outputs[0].name
-                journal.missed.append(Miss(formula.name, node, str(reason)))
+            trail = Trail(anchor)
+            fused = _fuse_at(anchor, formula, _Surroundings(here, outputs), trail)
+            if fused:
+                replacements |= fused.replacements
+                journal.fused.append(fused.entry)
+            else:
+                name = anchor.name or anchor.outputs[0].name
+                reason = trail.reason or "nothing around it is written like the formula"
+                journal.missed.append(Miss(formula.name, name, reason))
     replace_nodes(graph, replacements)
     return len(journal.fused) - count
 
 
+@dataclass(frozen=True)
+class _Surroundings:
+    """Where a formula stands: nodes of its graph, outputs of any graph; all by ``id``."""
+
+    nodes: set[int]
+    outputs: set[int]
+
+    def reader(self, tensor: gs.Tensor, inside: Container[int]) -> str:
+        """What else reads a tensor than the nodes inside; empty if nothing does."""
+        if id(tensor) in self.outputs:
+            return "is an output of the graph"
+        reader = next((r for r in tensor.outputs if id(r) not in inside), None)
+        return f"is also read by {reader.op} '{_name(reader)}'" if reader is not None else ""
+
+
+@dataclass(frozen=True)
+class _Fused:
+    replacements: Replacements
+    entry: Fusion
+
+
 def _anchors(graph: gs.Graph, formula: Formula) -> list[gs.Node]:
-    return [n for n in graph.nodes if n.op in formula.anchors and maker(n.outputs[0]) is n]
+    nodes = [n for n in graph.nodes if n.op in formula.anchors and n.outputs]
+    return [n for n in nodes if maker(n.outputs[0]) is n and formula.meant(n)]
 
 
-def _find(anchor: gs.Node, formula: Formula) -> State:
-    """The formula around an anchor."""
-    trail = Trail()
+def _fuse_at(
+    anchor: gs.Node, formula: Formula, around: _Surroundings, trail: Trail
+) -> _Fused | None:
+    """What becomes of the formula around an anchor, if it is one."""
+    for found in _candidates(anchor, formula, trail):
+        try:
+            nodes = _nodes(found, around)
+            _check_alone(formula, found, nodes, around)
+            draft = Draft(_name(found.nodes[0]), found.nodes[0].outputs[0].dtype)
+            made = formula.build(draft, found)
+        except Unfit as reason:
+            trail.miss(found, str(reason), found=True)
+        else:
+            return _replaced(formula, found, nodes, around, draft, made)
+    return None
+
+
+def _candidates(anchor: gs.Node, formula: Formula, trail: Trail) -> Iterator[State]:
+    """Every way in which the formula stands around an anchor, the most refined first."""
     roots = list(_ahead(anchor, formula.reach))
     for pattern in formula.patterns:
         for root in roots:
             for found in pattern.find(root.outputs[0], State(trail)):
-                if any(node is anchor for node in found.nodes):
-                    return found
-    raise Unfit(trail.reason)
+                if all(node is not anchor for node in found.nodes):
+                    continue
+                for name, refinement in formula.refinements:
+                    yield from refinement.find(found.values[name], found)
+                yield found
 
 
 def _ahead(node: gs.Node, steps: int) -> Iterator[gs.Node]:
     """The node and those that read it, within some steps, the nearest first."""
     ring, seen = [node], {id(node)}
     for _ in range(steps + 1):
-        yield from ring
+        yield from (n for n in ring if n.outputs)
         readers = [r for n in ring for out in n.outputs for r in out.outputs]
         ring = list({id(r): r for r in readers if id(r) not in seen}.values())
         seen |= set(map(id, ring))
 
 
-def _check_alone(found: State, outputs: set[str]) -> None:
+def _nodes(found: State, around: _Surroundings) -> list[gs.Node]:
+    """The nodes of a formula, each once, with those before it that only pass a value on to it."""
+    nodes = {id(node): node for node in found.nodes}
+    for node in found.nodes:
+        for tensor in node.inputs:
+            for step in behind(tensor)[1]:
+                if around.reader(step.outputs[0], nodes.keys()):
+                    break
+                nodes[id(step)] = step
+    return list(nodes.values())
+
+
+def _check_alone(
+    formula: Formula, found: State, nodes: list[gs.Node], around: _Surroundings
+) -> None:
     """Refuse a formula of which something else reads an intermediate value."""
-    inside = set(map(id, found.nodes))
-    for tensor in (tensor for node in found.nodes[1:] for tensor in node.outputs):
-        if tensor.name in outputs:
-            raise Unfit(f"'{tensor.name}' inside it is an output of the graph")
-        reader = next((r for r in tensor.outputs if id(r) not in inside), None)
-        if reader is not None:
-            raise Unfit(f"'{tensor.name}' inside it is also read by {reader.op}")
-
-
-def _replacement(formula: Formula, found: State, journal: Journal) -> Replacements:
+    inside = set(map(id, nodes))
+    kept = {id(found.values[name]) for name, _ in formula.keeps}
     root = found.nodes[0]
-    (result,) = root.outputs
-    draft = Draft(root.name or result.name, result.dtype)
-    made = formula.build(draft, found)
+    for tensor in (t for node in nodes for t in node.outputs if t is not root.outputs[0]):
+        reader = "" if id(tensor) in kept else around.reader(tensor, inside)
+        if reader:
+            raise Unfit(f"'{tensor.name}' inside it {reader}")
+    for node in nodes:
+        if id(node) not in around.nodes:
+            raise Unfit(f"'{node.outputs[0].name}' inside it is computed in another graph")
+
+
+def _replaced(
+    formula: Formula,
+    found: State,
+    nodes: list[gs.Node],
+    around: _Surroundings,
+    draft: Draft,
+    made: gs.Node,
+) -> _Fused:
+    place = root = found.nodes[0]
+    result, inside = root.outputs[0], set(map(id, nodes))
+    kept: dict[int, gs.Tensor] = {}
+    for name, slot in formula.keeps:
+        value = found.values[name]
+        if around.reader(value, inside):
+            kept[slot], place = value, value.inputs[0]  # others may read it before the root
     inherit(made, root)
     annotate(made, **{"pass": formula.name})
-    for node in found.nodes:
+    for node in nodes:
         node.inputs.clear()
         node.outputs.clear()
     made.outputs[0] = result
-    journal.fused.append(Fusion(formula.name, made.name, made.op, len(found.nodes)))
-    return {id(node): [] for node in found.nodes} | {id(root): draft.nodes}
+    for slot in range(1, max(kept, default=0) + 1):
+        made.outputs.append(kept.get(slot) or gs.Variable.empty())
+    entry = Fusion(formula.name, made.name, made.op, len(nodes))
+    return _Fused({id(node): [] for node in nodes} | {id(place): draft.nodes}, entry)
+
+
+def _name(node: gs.Node) -> str:
+    return str(node.name or node.outputs[0].name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 import pytest
+from hypothesis import strategies
 from onnx import helper
 
 from sardonyx.compiler.emit import emit
@@ -139,3 +140,89 @@ def check_gobo(
         return result
 
     return check
+
+
+Term = str | float | tuple[Any, ...]
+"""A formula to write: the name of a tensor, a number, ("*", ...), ("+", ...), ("/", below), or an
+op and its operands."""
+
+Draw = Callable[[strategies.SearchStrategy[Any]], Any]
+
+
+@pytest.fixture(scope="session")
+def write() -> Callable[..., tuple[str, dict[str, Any]]]:
+    """A formula as the text of nodes that make Y, in an order and grouping that is drawn, and the
+    constants in it."""
+
+    def make(draw: Draw, formula: Term) -> tuple[str, dict[str, Any]]:
+        writer = _Writer(draw)
+        writer.lines.append(f"Y = Identity ({writer.write(formula)})")
+        return "\n".join(writer.lines), writer.constants
+
+    return make
+
+
+@dataclass
+class _Writer:
+    draw: Draw
+    lines: list[str] = field(default_factory=list)
+    constants: dict[str, Any] = field(default_factory=dict)
+
+    def write(self, term: Term) -> str:
+        """The name of the tensor that is a term."""
+        if isinstance(term, str):
+            return self.node("Identity", term) if self.chance() else term
+        if isinstance(term, float):
+            return self.constant(term)
+        op, *parts = term
+        if op not in "*+":
+            return self.node(op, *map(self.write, parts))
+        return self.joined(op, parts)
+
+    def joined(self, op: str, parts: list[Term]) -> str:
+        """A product or sum: pairs of its parts, drawn until one is left."""
+        numbers = [part for part in parts if isinstance(part, float)]
+        rest = [part for part in parts if not isinstance(part, float)]
+        below = [isinstance(part, tuple) and part[0] == "/" for part in rest]
+        names = [self.write(p[1] if b else p) for p, b in zip(rest, below, strict=True)]
+        operands = list(zip(names, below, strict=True))
+        for number in numbers:
+            turned = self.chance()  # below the line, or taken off
+            value = (1 / number if op == "*" else -number) if turned else number
+            operands.append((self.constant(value), turned))
+        while len(operands) > 1:
+            places = range(len(operands))
+            pairs = [(i, j) for i in places for j in places if i != j and self.fit(operands, i, j)]
+            i, j = self.draw(strategies.sampled_from(pairs))
+            pair = operands[i], operands[j]
+            operands = [held for place, held in enumerate(operands) if place not in (i, j)]
+            operands.append(self.pair(op, *pair))
+        name, turned = operands[0]
+        return self.node("Reciprocal", name) if turned else name
+
+    def fit(self, operands: list[tuple[str, bool]], i: int, j: int) -> bool:
+        """Whether two operands can be joined: not two constants, not a number less a tensor."""
+        (a, _), (b, b_turned) = operands[i], operands[j]
+        return a not in self.constants or (b not in self.constants and not b_turned)
+
+    def pair(self, op: str, a: tuple[str, bool], b: tuple[str, bool]) -> tuple[str, bool]:
+        forward, back = ("Mul", "Div") if op == "*" else ("Add", "Sub")
+        (left, left_turned), (right, right_turned) = a, b
+        if left_turned == right_turned:
+            return self.node(forward, left, right), left_turned
+        if left_turned:
+            left, right = right, left
+        return self.node(back, left, right), False
+
+    def node(self, op: str, *operands: str) -> str:
+        name = f"t{len(self.lines)}"
+        self.lines.append(f"{name} = {op} ({', '.join(operands)})")
+        return name
+
+    def constant(self, value: float) -> str:
+        name = f"k{len(self.constants)}"
+        self.constants[name] = np.float32(value)
+        return name
+
+    def chance(self) -> bool:
+        return bool(self.draw(strategies.booleans()))

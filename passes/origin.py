@@ -1,0 +1,56 @@
+"""Where a tensor comes from: the op that makes it, the number that it is."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+
+from sardonyx.passes.weights import values_of
+
+
+def behind(tensor: gs.Tensor) -> tuple[gs.Tensor, tuple[gs.Node, ...]]:
+    """The tensor that Identity and a Cast to its own type pass on, and these nodes."""
+    steps = []
+    while (node := maker(tensor)) is not None and _passes_on(node):
+        steps.append(node)
+        tensor = node.inputs[0]
+    return tensor, tuple(steps)
+
+
+def _passes_on(node: gs.Node) -> bool:
+    if node.op != "Cast":
+        return bool(node.op == "Identity")
+    dtype = node.inputs[0].dtype
+    return dtype is not None and node.attrs["to"] == onnx.helper.np_dtype_to_tensor_dtype(
+        np.dtype(dtype)
+    )
+
+
+def maker(tensor: gs.Tensor) -> gs.Node | None:
+    """The standard op that makes a tensor, if one does."""
+    node = tensor.inputs[0] if tensor.inputs else None
+    return node if node is not None and node.domain in (None, "", "ai.onnx") else None
+
+
+def scalar(tensor: gs.Tensor) -> float | None:
+    """The value of a constant of one element."""
+    tensor, _ = behind(tensor)
+    if not isinstance(tensor, gs.Constant) or math.prod(tensor.shape) != 1:
+        return None
+    if np.dtype(tensor.dtype).kind in "OSUc":  # text or complex
+        return None
+    value: Any = values_of(tensor).reshape(())[()]
+    return float(value)
+
+
+def named(tensor: gs.Tensor) -> str:
+    """A tensor in the words of a reason: what makes it, and its name."""
+    if isinstance(tensor, gs.Constant):
+        return f"the constant '{tensor.name}'"
+    if not tensor.inputs:
+        return f"the input '{tensor.name}'"
+    return f"{tensor.inputs[0].op} '{tensor.inputs[0].name or tensor.name}'"
