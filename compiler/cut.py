@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sardonyx.compiler.emit import op_functions
 from sardonyx.compiler.export import export, header
 from sardonyx.compiler.load import Source
-from sardonyx.compiler.messages import initializers
+from sardonyx.compiler.messages import initializers, set_opset
 from sardonyx.compiler.operands import Operand, operands
 from sardonyx.compiler.region import Record, Region, record_of
 from sardonyx.compiler.stored import fill
@@ -70,8 +70,8 @@ def cut(
     between = {id(r.node): r for region in regions for r in _between(region, changed)}
     shared = list(between.values())
     cuts = [
-        _Cut([*before, *shared], source, sizes, stand_in, known),
-        _Cut([*after, *shared], source, sizes, lambda constant: constant, known),
+        _Cut([*before, *shared], source, sizes.opset, sizes, stand_in, known),
+        _Cut([*after, *shared], source, graph.opset, sizes, lambda constant: constant, known),
     ]
     one, other = (cut.model(outputs, constants) for cut in cuts)
     return Pair(one, other, outputs, cuts[0].values | cuts[1].values)
@@ -109,6 +109,7 @@ class _Cut:
 
     records: list[Record]
     source: Source
+    opset: int
     sizes: Sizes
     stand_in: StandIn
     operands: dict[str, Operand]
@@ -129,8 +130,7 @@ class _Cut:
             self.nodes.append(gs.Node("Identity", result.name, {}, [value], [result]))
             results.append(result)
         inputs = [t for t in self.tensors.values() if isinstance(t, gs.Variable) and not t.inputs]
-        opset = self.source.opset
-        graph = gs.Graph(self.nodes, inputs, results, name="region", opset=opset)
+        graph = gs.Graph(self.nodes, inputs, results, name="region", opset=self.opset)
         graph.toposort()
         return self._export(graph)
 
@@ -169,11 +169,12 @@ class _Cut:
         for tensor in initializers(model):
             fill(tensor)
         model.opset_import.extend(self.source.model.opset_import)
+        set_opset(model, self.opset)
         domains = {opset.domain for opset in model.opset_import}
         for domain in {node.domain or "" for node in graph.nodes} - domains - {""}:
             model.opset_import.append(onnx.helper.make_opsetid(domain, 1))
         model.functions.extend(f for f in self.source.model.functions if f.domain != DOMAIN)
-        model.functions.extend(op_functions(graph, self.source.opset))
+        model.functions.extend(op_functions(graph, self.opset))
         model.ir_version = max(8, self.source.model.ir_version)
         return model
 

@@ -7,7 +7,7 @@ from sardonyx.compiler import stored
 from sardonyx.compiler.check_model import check_quantizable
 from sardonyx.compiler.export import export
 from sardonyx.compiler.load import Source
-from sardonyx.compiler.messages import copy_without, initializers
+from sardonyx.compiler.messages import copy_without, initializers, set_opset
 from sardonyx.compiler.stored import fill, stored_bytes
 from sardonyx.passes.scopes import all_nodes
 from sardonyx.runtime_ops.ops import DOMAIN, OPS, VERSION
@@ -26,7 +26,7 @@ def emit(source: Source, graph: gs.Graph) -> onnx.ModelProto:
     model: onnx.ModelProto = copy_without(source.model, "graph")
     model.graph.CopyFrom(export(graph, source.model.graph))
     model.ir_version = max(model.ir_version, OLDEST_IR)
-    functions = op_functions(graph, source.opset)
+    functions = op_functions(graph, graph.opset)
     if functions:
         del model.functions[:]
         model.functions.extend(f for f in source.model.functions if f.domain != DOMAIN)
@@ -39,7 +39,8 @@ def emit(source: Source, graph: gs.Graph) -> onnx.ModelProto:
 
 
 def _import_domains(model: onnx.ModelProto, graph: gs.Graph) -> None:
-    """Import, at version 1, the domains of new nodes."""
+    """Import the opset that the graph is in, and, at version 1, the domains of new nodes."""
+    set_opset(model, graph.opset)
     known = {opset.domain for opset in model.opset_import} | {"", "ai.onnx"}
     for domain in sorted({node.domain or "" for node in all_nodes(graph)} - known):
         model.opset_import.append(onnx.helper.make_opsetid(domain, VERSION))

@@ -145,9 +145,11 @@ def _write_constants(
 def _write_infos(
     proto: onnx.GraphProto, written: onnx.GraphProto, tensors: list[gs.Tensor]
 ) -> None:
-    """What was said of values that are still there, and the types of new ones and of what custom
-    ops make, which no shape inference knows."""
+    """What was said of values that are still there and whose sizes no pass took away, and the types
+    of new ones and of what custom ops make, which no shape inference knows."""
     gone = _mentioned(written) - _mentioned(proto)
+    sized = {v.name for v in written.value_info if v.type.tensor_type.HasField("shape")}
+    gone |= {t.name for t in tensors if t.name in sized and t.shape is None}
     proto.value_info.extend(v for v in written.value_info if v.name not in gone)
     annotations = written.quantization_annotation
     proto.quantization_annotation.extend(a for a in annotations if a.tensor_name not in gone)

@@ -30,6 +30,13 @@ def default_opset(model: onnx.ModelProto) -> int:
     return next(versions, 0)
 
 
+def set_opset(model: onnx.ModelProto, version: int) -> None:
+    """Import another version of the default operator set, if the model imports one."""
+    for opset in model.opset_import:
+        if opset.domain in ("", "ai.onnx"):
+            opset.version = version
+
+
 def initializers(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
     """The dense initializers of all graphs."""
     for graph in graphs(model.graph):

@@ -30,10 +30,15 @@ def _passes_on(node: gs.Node) -> bool:
     )
 
 
+def is_standard(node: gs.Node) -> bool:
+    """Whether a node is an op of the standard domain."""
+    return node.domain in (None, "", "ai.onnx")
+
+
 def maker(tensor: gs.Tensor) -> gs.Node | None:
     """The standard op that makes a tensor, if one does."""
     node = tensor.inputs[0] if tensor.inputs else None
-    return node if node is not None and node.domain in (None, "", "ai.onnx") else None
+    return node if node is not None and is_standard(node) else None
 
 
 def scalar(tensor: gs.Tensor) -> float | None:

@@ -43,8 +43,8 @@ _OP = "MultiHeadAttention"
 
 
 def _move(node: gs.Node, sizes: Sizes, journal: Journal) -> bool:
-    widths = [_width(sizes, operand(node, slot)) for slot in (0, 1, 2)]
-    if operand(node, 3) is not None or None in widths:
+    widths = [w for slot in (0, 1, 2) if (w := _width(sizes, operand(node, slot)))]
+    if operand(node, 3) is not None or len(widths) < 3:
         return False
     terms = [_split(tensor) for tensor in node.inputs[:3]]
     if all(bias is None for _, bias in terms):

@@ -22,15 +22,17 @@ FEW = 64
 class Sizes:
     """Sizes in a graph and in those inside it, at the moment of the object's making.
 
-    Tensors made later have the sizes that are declared for them, if any.
+    Tensors made later have the sizes that are declared for them, if any. ``opset``: of the graph.
     """
 
     graph: gs.Graph
+    opset: int = field(init=False)
     _shapes: dict[int, tuple[gs.Tensor, Shape | None]] = field(default_factory=dict)
     _values: dict[int, tuple[gs.Tensor, Values | None]] = field(default_factory=dict)
     _unnamed: Iterator[int] = field(default_factory=count)
 
     def __post_init__(self) -> None:
+        self.opset = int(self.graph.opset or 0)
         self._follow(self.graph)
 
     def shape(self, tensor: gs.Tensor) -> Shape | None:

@@ -1,0 +1,107 @@
+"""keep-layer-norm: onnxruntime leaves residual sums and their normalizations apart."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from sardonyx.passes.base import Pass
+from sardonyx.passes.facts import CONSTANTS_ARE_INITIALIZERS
+from sardonyx.passes.journal import Journal
+from sardonyx.passes.metadata import annotate, describe
+from sardonyx.passes.origin import behind, is_standard, maker
+from sardonyx.passes.rewrite import Draft, Replacements, replace_nodes
+from sardonyx.passes.scopes import scopes
+from sardonyx.passes.sizes import Sizes
+from sardonyx.passes.weights import values_of
+
+_WHY = (
+    "Changes nothing. It hides the length from onnxruntime, which else joins sums and\n"
+    "normalizations from here on in SkipLayerNormalization, a slower kernel."
+)
+
+
+@dataclass(frozen=True)
+class KeepLayerNorm(Pass):
+    """``LayerNormalization(a + b)``  ->  ``LayerNormalization(Reshape(a, [0, -1, H]) + b)``.
+
+    a and b are [B, S, H], and so is what the Reshape makes. onnxruntime joins such a sum and its
+    normalization at load where it knows that the sizes agree, and its kernel for both takes longer
+    than the two ops from some dozens of tokens on. Behind a -1 it knows no length, nor does it of
+    anything that is computed from there; sizes that the file declares there go. Does not fire
+
+    1. where the sum depends on an earlier one that was rewritten,
+    2. where a and b are not known to have one shape of three axes, the last of fixed size.
+    """
+
+    name: ClassVar[str] = "keep-layer-norm"
+    requires: ClassVar = (CONSTANTS_ARE_INITIALIZERS,)
+
+    def run(self, graph: gs.Graph, journal: Journal) -> int:
+        """Hide the length ahead of the first sum, and of every other that does not depend on it."""
+        sizes = Sizes(graph)
+        replacements: Replacements = {}
+        for scope in scopes(graph):
+            hidden = _downstream(filter(_hides, scope.nodes))
+            for norm in scope.nodes:
+                total = _sum(sizes, norm)
+                if total is not None and id(total) not in hidden:
+                    replacements[id(total)] = [_hide(total, norm), total]
+                    hidden |= _downstream([total])
+            if replacements:
+                _forget(scope, hidden)
+        replace_nodes(graph, replacements)
+        return len(replacements)
+
+
+def _sum(sizes: Sizes, norm: gs.Node) -> gs.Node | None:
+    """The residual sum that a LayerNormalization normalizes."""
+    if norm.op != "LayerNormalization" or not is_standard(norm):
+        return None
+    total = maker(behind(norm.inputs[0])[0])
+    if total is None or total.op != "Add":
+        return None
+    a, b = map(sizes.shape, total.inputs)
+    whole = a is not None and len(a) == 3 and isinstance(a[2], int)
+    return total if whole and a == b else None
+
+
+def _hide(total: gs.Node, norm: gs.Node) -> gs.Node:
+    draft = Draft(total.name or total.outputs[0].name, norm.inputs[1].dtype)
+    value, width = total.inputs[0], norm.inputs[1].shape[-1]
+    shape = draft.constant("Length/Shape", [0, -1, width], np.int64)
+    total.inputs[0] = draft.add("Reshape", "Length", [value, shape])
+    reshape = draft.nodes[-1]
+    annotate(reshape, **{"pass": KeepLayerNorm.name})
+    describe(reshape, _WHY)
+    return reshape
+
+
+def _forget(graph: gs.Graph, hidden: set[int]) -> None:
+    """Take away the declared sizes of what the hidden nodes make."""
+    outputs = set(map(id, graph.outputs))
+    for node in (node for node in graph.nodes if id(node) in hidden):
+        for tensor in (tensor for tensor in node.outputs if id(tensor) not in outputs):
+            tensor.shape = None
+
+
+def _hides(node: gs.Node) -> bool:
+    """Whether a node is a Reshape of this pass."""
+    if node.op != "Reshape" or not isinstance(node.inputs[1], gs.Constant):
+        return False
+    target = values_of(node.inputs[1]).tolist()
+    return len(target) == 3 and target[:2] == [0, -1]
+
+
+def _downstream(nodes: Iterable[gs.Node]) -> set[int]:
+    """Ids of the nodes and of all that depend on them."""
+    pending = list(nodes)
+    found = {id(node) for node in pending}
+    while pending:
+        for tensor in pending.pop().outputs:
+            fresh = [reader for reader in tensor.outputs if id(reader) not in found]
+            found |= set(map(id, fresh))
+            pending += fresh
+    return found
