@@ -118,9 +118,10 @@ def multi_head_attention(
 ) -> tuple[Array, ...]:
     """Attention of query [B, S, H] on key and value [B, T, H] (or [B, N, T, D], split already).
 
-    ``bias`` [3 H] of the three projections; ``mask``: lengths [B], or 1 where a key counts, [B, T]
-    or [B, S, T]; ``attention_bias`` [B or 1, N or 1, S, T] is added to the scores; past keys and
-    values [B, N, P, D] come first. Returns the output [B, S, H], all keys and all values.
+    ``bias`` [3 H] of the three projections; ``mask``: lengths [B], or above 0 where a key counts,
+    [B, T] or [B, S, T]; ``attention_bias`` [B or 1, N or 1, S, T] is added to the scores; past keys
+    and values [B, N, P, D] come first. ``unidirectional``: query s sees the past and keys up to s,
+    the last query all. Returns the output [B, S, H], all keys and all values.
     """
     sizes = [
         query.shape[-1],
@@ -140,7 +141,9 @@ def multi_head_attention(
     if attention_bias is not None:
         scores = scores + attention_bias
     if attributes.get("unidirectional", 0):
-        later = np.triu(np.ones(scores.shape[2:], np.bool_), 1 + k.shape[2] - q.shape[2])
+        before = 0 if past_key is None else past_key.shape[2]
+        later = np.triu(np.ones(scores.shape[2:], np.bool_), 1 + before)
+        later[-1:] = False
         scores = np.where(later, np.finfo(np.float32).min, scores)
     context = _softmax(scores) @ v
     merged = context.swapaxes(1, 2).reshape(*query.shape[:2], -1)
@@ -159,7 +162,7 @@ def _penalty(mask: Optional, keys: int, value: float) -> Array | float:
     if mask.ndim == 1:
         mask = np.arange(keys) < mask[:, None]
     mask = mask[:, None, None] if mask.ndim == 2 else mask[:, None]
-    return np.where(mask == 0, np.float32(value), np.float32(0))
+    return np.where(mask > 0, np.float32(0), np.float32(value))
 
 
 def _softmax(scores: Array) -> Array:
