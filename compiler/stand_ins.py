@@ -10,7 +10,7 @@ from typing import NamedTuple
 import onnx
 
 from sardonyx.compiler.messages import default_opset
-from sardonyx.passes.fused import MICROSOFT
+from sardonyx.passes.fused import MICROSOFT, STANDARD_FROM
 
 
 class _StandIn(NamedTuple):
@@ -18,7 +18,7 @@ class _StandIn(NamedTuple):
 
     op: str
     inputs: tuple[int, ...] = (0,)
-    attrs: Mapping[str, str] = {}
+    attrs: Mapping[str, object] = {}
 
 
 _SAME = _StandIn("Identity")
@@ -40,11 +40,31 @@ _STAND_INS: dict[str, dict[int, _StandIn]] = {
 }
 """By op and output."""
 
-_FIRST_STANDARD = {"LayerNormalization": 17, "Gelu": 20, "RotaryEmbedding": 23}
-"""Ops that onnx came to know too, from this operator set on."""
 
-_ALSO_STANDARD_DOMAIN = ("SimplifiedLayerNormalization", "LayerNormalization")
-"""Ops that onnxruntime writes into the standard domain, where onnx does not know them (yet)."""
+def _product(node: onnx.NodeProto) -> _StandIn:
+    """FusedMatMul as an Einsum of rows i and k, columns j and k; as a MatMul if it turns nothing."""
+    turned = _turned(node)
+    if not turned:
+        return _StandIn("MatMul", (0, 1))
+    operands = []
+    for side, axes in (("A", "ij"), ("B", "jk")):
+        first, second = axes[::-1] if f"trans{side}" in turned else axes
+        batch_inside = f"transBatch{side}" in turned
+        operands.append(f"{first}...{second}" if batch_inside else f"...{first}{second}")
+    return _StandIn("Einsum", (0, 1), {"equation": f"{','.join(operands)}->...ik"})
+
+
+def _gemm(node: onnx.NodeProto) -> _StandIn:
+    return _StandIn("Gemm", (0, 1), dict.fromkeys(_turned(node), 1))
+
+
+def _turned(node: onnx.NodeProto) -> list[str]:
+    """The attributes that say what of the operands is turned."""
+    return [a.name for a in node.attribute if a.name.startswith("trans") and a.i]
+
+
+_PRODUCTS = {"FusedGemm": _gemm, "FusedMatMul": _product}
+"""What stands in for ops whose attributes say which shape they make."""
 
 
 def with_stand_ins(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -62,8 +82,7 @@ def uses_unknown_ops(model: onnx.ModelProto) -> bool:
 
 
 def _is_unknown(node: onnx.NodeProto, opset: int) -> bool:
-    known_from = _FIRST_STANDARD.get(node.op_type, 1000)
-    return not node.domain and node.op_type in _ALSO_STANDARD_DOMAIN and opset < known_from
+    return not node.domain and opset < STANDARD_FROM.get(node.op_type, 0)
 
 
 def _replace(graph: onnx.GraphProto, opset: int) -> None:
@@ -77,8 +96,14 @@ def _replace(graph: onnx.GraphProto, opset: int) -> None:
 
 
 def _nodes(node: onnx.NodeProto, opset: int) -> list[onnx.NodeProto]:
-    parts = {0: _SAME} if _is_unknown(node, opset) else _STAND_INS.get(node.op_type)
-    if parts is None or (node.domain != MICROSOFT and not _is_unknown(node, opset)):
+    if _is_unknown(node, opset):
+        parts = {0: _SAME}
+    elif node.domain == MICROSOFT:
+        product = _PRODUCTS.get(node.op_type)
+        parts = {0: product(node)} if product else _STAND_INS.get(node.op_type, {})
+    else:
+        parts = {}
+    if not parts:
         return [node]
     return [
         onnx.helper.make_node(

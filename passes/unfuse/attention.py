@@ -48,8 +48,14 @@ def _unfused(node: gs.Node) -> list[gs.Node]:
     x, weights = node.inputs[:2]
     bias, mask, past, attention_bias = (operand(node, slot) for slot in (2, 3, 4, 5))
     draft = Draft(node.name or node.outputs[0].name, weights.dtype)
+    batch = (x.shape or [None, None])[:2]
     query, key, value = (
-        draft.add("MatMul", part, [x, gs.Constant(f"{weights.name}.{part}", columns)])
+        draft.add(
+            "MatMul",
+            part,
+            [x, gs.Constant(f"{weights.name}.{part}", columns)],
+            shape=[*batch, columns.shape[1]],
+        )
         for part, columns in _split(weights, node.attrs.get("qkv_hidden_sizes"))
     )
     for product in draft.nodes:
@@ -79,7 +85,8 @@ def _split(weights: gs.Constant, sizes: list[int] | None) -> list[tuple[str, np.
 def _pick(draft: Draft, past: gs.Tensor, index: int) -> gs.Variable:
     """Keys or values of ``past`` [2, batch, heads, sequence, size]."""
     part = ("past_key", "past_value")[index]
-    return draft.add("Gather", part, [past, draft.constant(f"{part}_index", index, np.int64)])
+    place = draft.constant(f"{part}_index", index, np.int64)
+    return draft.add("Gather", part, [past, place], shape=past.shape and past.shape[1:])
 
 
 def _stack(draft: Draft, attend: gs.Node, present: gs.Tensor) -> None:
