@@ -18,7 +18,7 @@ class _StandIn(NamedTuple):
 
     op: str
     inputs: tuple[int, ...] = (0,)
-    attrs: Mapping[str, object] = {}
+    attrs: Mapping[str, str] = {}
 
 
 _SAME = _StandIn("Identity")
@@ -41,21 +41,35 @@ _STAND_INS: dict[str, dict[int, _StandIn]] = {
 """By op and output."""
 
 
-def _product(node: onnx.NodeProto) -> _StandIn:
-    """FusedMatMul as an Einsum of rows i and k, columns j and k; as a MatMul if it turns nothing."""
+def _attention(node: onnx.NodeProto, opset: int) -> list[onnx.NodeProto]:
+    """A third of the product with the packed weight, unless its parts differ in width."""
+    if any(attribute.name == "qkv_hidden_sizes" for attribute in node.attribute):
+        return [node]
+    packed, *thirds = (f"{node.output[0]}//{part}" for part in ("packed", "query", "key"))
+    count = {"num_outputs": 3} if opset >= _WITH_NUM_OUTPUTS else {}
+    return [
+        onnx.helper.make_node("MatMul", node.input[:2], [packed]),
+        onnx.helper.make_node("Split", [packed], [*thirds, node.output[0]], axis=2, **count),
+    ]
+
+
+def _fused_matmul(node: onnx.NodeProto, _: int) -> list[onnx.NodeProto]:
+    """An Einsum of rows i and k, columns j and k; a MatMul if nothing is turned."""
     turned = _turned(node)
     if not turned:
-        return _StandIn("MatMul", (0, 1))
+        return [onnx.helper.make_node("MatMul", node.input, node.output)]
     operands = []
     for side, axes in (("A", "ij"), ("B", "jk")):
         first, second = axes[::-1] if f"trans{side}" in turned else axes
         batch_inside = f"transBatch{side}" in turned
         operands.append(f"{first}...{second}" if batch_inside else f"...{first}{second}")
-    return _StandIn("Einsum", (0, 1), {"equation": f"{','.join(operands)}->...ik"})
+    equation = f"{','.join(operands)}->...ik"
+    return [onnx.helper.make_node("Einsum", node.input, node.output, equation=equation)]
 
 
-def _gemm(node: onnx.NodeProto) -> _StandIn:
-    return _StandIn("Gemm", (0, 1), dict.fromkeys(_turned(node), 1))
+def _fused_gemm(node: onnx.NodeProto, _: int) -> list[onnx.NodeProto]:
+    turned = dict.fromkeys(_turned(node), 1)
+    return [onnx.helper.make_node("Gemm", node.input[:2], node.output, **turned)]
 
 
 def _turned(node: onnx.NodeProto) -> list[str]:
@@ -63,8 +77,11 @@ def _turned(node: onnx.NodeProto) -> list[str]:
     return [a.name for a in node.attribute if a.name.startswith("trans") and a.i]
 
 
-_PRODUCTS = {"FusedGemm": _gemm, "FusedMatMul": _product}
-"""What stands in for ops whose attributes say which shape they make."""
+_PRODUCTS = {"Attention": _attention, "FusedGemm": _fused_gemm, "FusedMatMul": _fused_matmul}
+"""What stands in for ops whose weights or attributes say which shape they make."""
+
+_WITH_NUM_OUTPUTS = 18
+"""The first operator set in which Split is told how many parts to make."""
 
 
 def with_stand_ins(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -96,14 +113,13 @@ def _replace(graph: onnx.GraphProto, opset: int) -> None:
 
 
 def _nodes(node: onnx.NodeProto, opset: int) -> list[onnx.NodeProto]:
-    if _is_unknown(node, opset):
-        parts = {0: _SAME}
-    elif node.domain == MICROSOFT:
-        product = _PRODUCTS.get(node.op_type)
-        parts = {0: product(node)} if product else _STAND_INS.get(node.op_type, {})
-    else:
-        parts = {}
-    if not parts:
+    unknown = _is_unknown(node, opset)
+    if node.domain != MICROSOFT and not unknown:
+        return [node]
+    if node.op_type in _PRODUCTS:
+        return _PRODUCTS[node.op_type](node, opset)
+    parts = {0: _SAME} if unknown else _STAND_INS.get(node.op_type)
+    if parts is None:
         return [node]
     return [
         onnx.helper.make_node(

@@ -167,7 +167,7 @@ def _normalization(node: gs.Node) -> str:
         return "its mean or deviation is read"
     if float_type(node) is None:
         return "the type of its input is not known"
-    if node.inputs[0].dtype != node.inputs[2 if "Skip" in node.op else 1].dtype:
+    if "Skip" not in node.op and node.inputs[0].dtype != node.inputs[1].dtype:
         return "its input and its scale are not known to be of one type"
     axis, axes = node.attrs.get("axis", -1), rank(node.inputs[0])
     if axis != -1 and (axes is None or axis != axes - 1):
