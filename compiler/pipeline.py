@@ -73,8 +73,8 @@ def compile(
     unpacks every encoded tensor, ``full`` also runs both whole models, ``off`` trusts. ``until``:
     stop rewriting after the pass of this name.
 
-    Raises InputError (the model, recipe, target or an argument is wrong) and VerificationError (a pass
-    broke its promise).
+    Raises InputError (the model, recipe, target or an argument is wrong) and VerificationError (a
+    pass broke its promise).
     """
     start = time.perf_counter()
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)

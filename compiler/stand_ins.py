@@ -4,8 +4,8 @@ onnx knows nothing of contrib ops, so that all behind one would have no type. Wh
 outputs of the same type and shape; it is never run.
 """
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import onnx
 
@@ -46,10 +46,10 @@ def _attention(node: onnx.NodeProto, opset: int) -> list[onnx.NodeProto]:
     if any(attribute.name == "qkv_hidden_sizes" for attribute in node.attribute):
         return [node]
     packed, *thirds = (f"{node.output[0]}//{part}" for part in ("packed", "query", "key"))
-    count = {"num_outputs": 3} if opset >= _WITH_NUM_OUTPUTS else {}
+    attrs = {"axis": 2} | ({"num_outputs": 3} if opset >= _WITH_NUM_OUTPUTS else {})
     return [
-        onnx.helper.make_node("MatMul", node.input[:2], [packed]),
-        onnx.helper.make_node("Split", [packed], [*thirds, node.output[0]], axis=2, **count),
+        _node("MatMul", node.input[:2], [packed]),
+        _node("Split", [packed], [*thirds, node.output[0]], attrs),
     ]
 
 
@@ -57,24 +57,29 @@ def _fused_matmul(node: onnx.NodeProto, _: int) -> list[onnx.NodeProto]:
     """An Einsum of rows i and k, columns j and k; a MatMul if nothing is turned."""
     turned = _turned(node)
     if not turned:
-        return [onnx.helper.make_node("MatMul", node.input, node.output)]
+        return [_node("MatMul", node.input, node.output)]
     operands = []
-    for side, axes in (("A", "ij"), ("B", "jk")):
+    for side, axes in (("A", ("i", "j")), ("B", ("j", "k"))):
         first, second = axes[::-1] if f"trans{side}" in turned else axes
         batch_inside = f"transBatch{side}" in turned
         operands.append(f"{first}...{second}" if batch_inside else f"...{first}{second}")
     equation = f"{','.join(operands)}->...ik"
-    return [onnx.helper.make_node("Einsum", node.input, node.output, equation=equation)]
+    return [_node("Einsum", node.input, node.output, {"equation": equation})]
 
 
 def _fused_gemm(node: onnx.NodeProto, _: int) -> list[onnx.NodeProto]:
-    turned = dict.fromkeys(_turned(node), 1)
-    return [onnx.helper.make_node("Gemm", node.input[:2], node.output, **turned)]
+    return [_node("Gemm", node.input[:2], node.output, dict.fromkeys(_turned(node), 1))]
 
 
 def _turned(node: onnx.NodeProto) -> list[str]:
     """The attributes that say what of the operands is turned."""
     return [a.name for a in node.attribute if a.name.startswith("trans") and a.i]
+
+
+def _node(
+    op: str, inputs: Sequence[str], outputs: Sequence[str], attrs: Mapping[str, Any] | None = None
+) -> onnx.NodeProto:
+    return onnx.helper.make_node(op, inputs, outputs, **(attrs or {}))
 
 
 _PRODUCTS = {"Attention": _attention, "FusedGemm": _fused_gemm, "FusedMatMul": _fused_matmul}
@@ -122,9 +127,7 @@ def _nodes(node: onnx.NodeProto, opset: int) -> list[onnx.NodeProto]:
     if parts is None:
         return [node]
     return [
-        onnx.helper.make_node(
-            part.op, [node.input[i] for i in part.inputs], [node.output[output]], **part.attrs
-        )
+        _node(part.op, [node.input[i] for i in part.inputs], [node.output[output]], part.attrs)
         for output, part in parts.items()
         if output < len(node.output) and node.output[output]
     ]

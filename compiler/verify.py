@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -239,7 +239,7 @@ def relative_difference(want: NDArray[np.generic], have: NDArray[np.generic]) ->
     return float(np.max(np.abs(a - b)) / max(float(np.max(np.abs(a))), np.finfo(np.float32).tiny))
 
 
-def bound_for(dtype: np.dtype[np.generic], bound: float) -> float:
+def bound_for(dtype: np.dtype[Any], bound: float) -> float:
     """What a bound above 0 means for a type: no less than a few of its roundings, as one alone is
     1e-3 in float16."""
     if bound == 0 or dtype.kind != "f":

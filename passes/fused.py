@@ -134,31 +134,32 @@ def _embeddings(node: gs.Node) -> str:
 
 
 def _multi_head_attention(node: gs.Node) -> str:
-    query, key, value, bias, mask = (operand(node, slot) for slot in range(5))
-    if query is None or key is None or value is None:
-        return "query, key and value are packed in one tensor"
-    if any(operand(node, slot) is not None for slot in (8, 9)):
-        return "it keeps the past in a buffer"
-    if result(node, 3) is not None:
-        return "its scores are read"
-    absent = any(result(node, slot) is None for slot in (1, 2))
-    if operand(node, 6) is not None and absent:
-        return "it has a past and not both presents, on which onnxruntime's own kernel is wrong"
-    if float_type(node) is None or not _splits(node, query, key, value):
-        return "how wide its query, key and value are is not known"
-    if mask is not None and rank(mask) not in (2, 3) and not _is_lengths(mask, query):
-        return "its mask has another form than lengths, [batch, keys] or [batch, queries, keys]"
-    if bias is not None and rank(bias) != 1:
-        return "its bias is not known to be a vector"
-    return ""
+    mask, bias = operand(node, 4), operand(node, 3)
+    packed = any(operand(node, slot) is None for slot in range(3))
+    presents = [result(node, slot) is not None for slot in (1, 2)]
+    reasons = {
+        "query, key and value are packed in one tensor": packed,
+        "it keeps the past in a buffer": any(operand(node, slot) is not None for slot in (8, 9)),
+        "its scores are read": result(node, 3) is not None,
+        "it has a past and not both presents, on which onnxruntime's own kernel is wrong": (
+            operand(node, 6) is not None and not all(presents)
+        ),
+        "how wide its query, key and value are is not known": not packed and not _splits(node),
+        "its mask has another form than lengths, [batch, keys] or [batch, queries, keys]": (
+            mask is not None and rank(mask) not in (2, 3) and not _is_lengths(mask, node.inputs[0])
+        ),
+        "its bias is not known to be a vector": bias is not None and rank(bias) != 1,
+    }
+    return next((reason for reason, holds in reasons.items() if holds), "")
 
 
-def _splits(node: gs.Node, query: gs.Tensor, key: gs.Tensor, value: gs.Tensor) -> bool:
-    """Whether the three are known to be as wide as the heads are many, or split into them."""
-    heads, ranks = node.attrs["num_heads"], {rank(key), rank(value)}
-    if rank(query) != 3 or ranks not in ({3}, {4}):
+def _splits(node: gs.Node) -> bool:
+    """Whether query, key and value are known to be as wide as a number of heads, or split into
+    heads."""
+    heads, tensors = node.attrs["num_heads"], node.inputs[:3]
+    if float_type(node) is None or [rank(t) for t in tensors] not in ([3, 3, 3], [3, 4, 4]):
         return False
-    widths = [tensor.shape[2] for tensor in (query, key, value) if rank(tensor) == 3]
+    widths = [tensor.shape[2] for tensor in tensors if rank(tensor) == 3]
     return all(isinstance(width, int) and width % heads == 0 for width in widths)
 
 
@@ -202,6 +203,8 @@ def _matmul(node: gs.Node) -> str:
 
 def _gemm(node: gs.Node) -> str:
     activation = node.attrs.get("activation")
+    if float_type(node) is None:
+        return "the type of its operands is not known"
     if activation not in ACTIVATIONS:
         return f"no standard op is its activation '{activation}'"
     if not set(ACTIVATIONS[activation].values()) <= node.attrs.keys():

@@ -24,6 +24,12 @@ class Draft:
     dtype: DTypeLike
     nodes: list[gs.Node] = field(default_factory=list)
 
+    @classmethod
+    def of(cls, node: gs.Node, dtype: DTypeLike | None) -> "Draft":
+        """A draft in the place of a node, of a type that is known."""
+        assert dtype is not None
+        return cls(node.name or node.outputs[0].name, dtype)
+
     def add(
         self,
         op: str,
@@ -47,7 +53,7 @@ class Draft:
 
     def scalar(self, part: str, value: float) -> gs.Constant:
         """A constant of one float, at the finite end of the type if it is beyond."""
-        ends = ml_dtypes.finfo(self.dtype)
+        ends = ml_dtypes.finfo(self.dtype)  # type: ignore[no-untyped-call]
         return self.constant(part, np.clip(value, float(ends.min), float(ends.max)), self.dtype)
 
     def cast(self, part: str, tensor: gs.Tensor, dtype: DTypeLike) -> gs.Variable:

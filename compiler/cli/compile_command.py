@@ -54,7 +54,9 @@ def compile_model(
         list[str] | None,
         typer.Option("--set", metavar="PASS.ARG=VALUE", help="Change an argument of a pass."),
     ] = None,
-    target: Annotated[Target, typer.Option(help="Where the result is to run: any ONNX runtime, or a CPU.")] = Target.portable,
+    target: Annotated[
+        Target, typer.Option(help="Where the result is to run: any ONNX runtime, or a CPU.")
+    ] = Target.portable,
     report: Annotated[
         Path | None, typer.Option(help="Write what was done, and why, as JSON.")
     ] = None,

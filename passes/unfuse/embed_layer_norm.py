@@ -46,9 +46,9 @@ def _unfused(node: gs.Node) -> list[gs.Node]:
         operand(node, slot) for slot in range(9)
     )
     draft = Draft(node.name or node.outputs[0].name, node.inputs[2].dtype)
-    shape = ids.shape and [*ids.shape, words.shape[1]]
+    shape = node.inputs[0].shape and [*node.inputs[0].shape, node.inputs[2].shape[1]]
     total = draft.add("Gather", "words", [words, ids], shape=shape)
-    rows = places or _places(draft, ids)
+    rows = places or _places(draft, node.inputs[0])
     skip = draft.add("Gather", "positions", [positions, rows], shape=shape)
     if kinds is not None:
         total = draft.add("Add", "sum", [total, skip], shape=shape)

@@ -41,7 +41,7 @@ class UnfuseGelu(Pass):
 
 
 def _unfused(node: gs.Node, opset: int) -> list[gs.Node]:
-    draft = Draft(node.name or node.outputs[0].name, float_type(node))
+    draft = Draft.of(node, float_type(node))
     x, bias = node.inputs[0], operand(node, 1)
     if bias is not None:
         x = draft.add("Add", "biased", [x, bias])

@@ -40,7 +40,7 @@ class UnfuseMatMul(Pass):
 
 
 def _matmul(node: gs.Node) -> list[gs.Node]:
-    draft = Draft(node.name or node.outputs[0].name, float_type(node))
+    draft = Draft.of(node, float_type(node))
     operands = [_turned(draft, node, slot) for slot in (0, 1)]
     product = draft.add("MatMul", "MatMul", operands)
     alpha = node.attrs.get("alpha", 1.0)
@@ -64,7 +64,7 @@ def _turned(draft: Draft, node: gs.Node, slot: int) -> gs.Tensor:
 
 
 def _gemm(node: gs.Node) -> list[gs.Node]:
-    draft = Draft(node.name or node.outputs[0].name, float_type(node))
+    draft = Draft.of(node, float_type(node))
     attrs = {name: node.attrs[name] for name in _GEMM if name in node.attrs}
     product = draft.add("Gemm", "Gemm", list(node.inputs), **attrs)
     activation = node.attrs["activation"]

@@ -52,7 +52,7 @@ class UnfuseMultiHeadAttention(Pass):
 
 def _unfused(node: gs.Node) -> list[gs.Node]:
     heads = node.attrs["num_heads"]
-    draft = Draft(node.name or node.outputs[0].name, float_type(node))
+    draft = Draft.of(node, float_type(node))
     query, key, value = _operands(draft, node)
     size = node.inputs[0].shape[2] // heads
     turned = draft.add("Transpose", "key_turned", [key], perm=[0, 1, 3, 2])
@@ -125,7 +125,8 @@ def _split(
 
 
 def _penalty(draft: Draft, node: gs.Node, keys: gs.Tensor) -> gs.Tensor | None:
-    """What is added to the scores of keys that do not count, [batch or 1, 1, queries or 1, keys]."""
+    """What is added to the scores, as far as keys do not count, [batch, 1, queries or 1, keys] or
+    [queries, keys]."""
     mask, penalty = operand(node, 4), None
     if mask is not None:
         counts = _counts(draft, mask, keys)
@@ -152,9 +153,7 @@ def _counts(draft: Draft, mask: gs.Tensor, keys: gs.Tensor) -> gs.Variable:
     return draft.add("Less", "counts", [places, lengths], dtype=np.bool_)
 
 
-def _later(
-    draft: Draft, query: gs.Tensor, keys: gs.Tensor, past: gs.Tensor | None
-) -> gs.Variable:
+def _later(draft: Draft, query: gs.Tensor, keys: gs.Tensor, past: gs.Tensor | None) -> gs.Variable:
     """Which keys stand behind a query's place, [queries, keys]; none for the last query."""
     queries = _size(draft, "queries", query, 1)
     places = _range(draft, "keys/places", _size(draft, "keys", keys, 2))

@@ -53,7 +53,7 @@ class UnfuseSkipLayerNorm(Pass):
 
 
 def _unfused(node: gs.Node, opset: int) -> list[gs.Node]:
-    draft = Draft(node.name or node.outputs[0].name, float_type(node))
+    draft = Draft.of(node, float_type(node))
     x, gamma, beta = _sum(draft, node) if node.op in _SKIPS else (*node.inputs, None)[:3]
     epsilon = node.attrs.get("epsilon", _EPSILON.get(node.op, 1e-12))
     plain = "Simplified" in node.op
