@@ -42,8 +42,9 @@ class UnfuseSkipLayerNorm(Pass):
 
     name: ClassVar[str] = "unfuse-skip-layer-norm"
     requires: ClassVar = (CONSTANTS_ARE_INITIALIZERS,)
-    bound: ClassVar[float] = 1e-5
-    """Sums in another order, and a variance that is computed in another way."""
+    bound: ClassVar[float] = 1e-4
+    """onnxruntime's kernel takes the variance as mean(x^2) - mean(x)^2, which loses digits where
+    the mean is large against the deviation."""
 
     def run(self, graph: gs.Graph, journal: Journal) -> int:
         """Take every one apart that the cases allow."""
