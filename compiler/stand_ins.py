@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import onnx
 
-from sardonyx.compiler.messages import default_opset
+from sardonyx.compiler.messages import default_opset, graphs
 from sardonyx.passes.fused import MICROSOFT, STANDARD_FROM
 
 
@@ -100,7 +100,8 @@ def with_stand_ins(model: onnx.ModelProto) -> onnx.ModelProto:
 def uses_unknown_ops(model: onnx.ModelProto) -> bool:
     """Whether the standard domain holds an op that only onnxruntime knows."""
     opset = default_opset(model)
-    return any(_is_unknown(node, opset) for node in model.graph.node)
+    nodes = (node for graph in graphs(model.graph) for node in graph.node)
+    return any(_is_unknown(node, opset) for node in nodes)
 
 
 def _is_unknown(node: onnx.NodeProto, opset: int) -> bool:

@@ -191,10 +191,17 @@ def attention(
 
 
 def fused_matmul(a: Array, b: Array, **attributes: Any) -> tuple[Array]:
-    """alpha A' B', the last two axes turned where an attribute says so."""
-    a = a.swapaxes(-1, -2) if attributes.get("transA") else a
-    b = b.swapaxes(-1, -2) if attributes.get("transB") else b
+    """alpha A' B', turned where an attribute says so."""
+    a, b = _turned(a, "A", attributes), _turned(b, "B", attributes)
     return ((attributes.get("alpha", 1.0) * (a @ b)).astype(a.dtype),)
+
+
+def _turned(x: Array, side: str, attributes: dict[str, Any]) -> Array:
+    """An operand [rows, batch, columns] with its batch first; the last two axes turned, of a vector
+    none."""
+    if attributes.get(f"transBatch{side}"):
+        x = np.moveaxis(x, 0, -2)
+    return x.swapaxes(-1, -2) if attributes.get(f"trans{side}") and x.ndim > 1 else x
 
 
 def matmul_nbits(

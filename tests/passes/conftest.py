@@ -13,7 +13,6 @@ import onnx
 import onnx_graphsurgeon as gs
 import pytest
 from hypothesis import strategies
-from onnx import helper
 
 from sardonyx.compiler.check_model import check_valid
 from sardonyx.compiler.emit import emit
@@ -44,18 +43,6 @@ class Rewritten:
     def reasons(self) -> dict[str, str]:
         """Why each constant was left alone, by its name."""
         return {skip.name: skip.reason for skip in self.journal.skipped}
-
-
-@pytest.fixture(scope="session")
-def contrib(text_model: Callable[..., onnx.ModelProto]) -> Callable[..., onnx.ModelProto]:
-    """A model from text, as `text_model`, that knows onnxruntime's domain."""
-
-    def make(text: str, opset: int = 17, **initializers: Any) -> onnx.ModelProto:
-        model = text_model(text, opset, **initializers)
-        model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
-        return model
-
-    return make
 
 
 @pytest.fixture(scope="session")
