@@ -85,8 +85,7 @@ def _split(weights: gs.Constant, sizes: list[int] | None) -> list[tuple[str, np.
 def _pick(draft: Draft, past: gs.Tensor, index: int) -> gs.Variable:
     """Keys or values of ``past`` [2, batch, heads, sequence, size]."""
     part = ("past_key", "past_value")[index]
-    place = draft.constant(f"{part}_index", index, np.int64)
-    return draft.add("Gather", part, [past, place], shape=past.shape and past.shape[1:])
+    return draft.add("Gather", part, [past, draft.constant(f"{part}_index", index, np.int64)])
 
 
 def _stack(draft: Draft, attend: gs.Node, present: gs.Tensor) -> None:

@@ -46,13 +46,11 @@ def _unfused(node: gs.Node) -> list[gs.Node]:
         operand(node, slot) for slot in range(9)
     )
     draft = Draft(node.name or node.outputs[0].name, node.inputs[2].dtype)
-    shape = node.inputs[0].shape and [*node.inputs[0].shape, node.inputs[2].shape[1]]
-    total = draft.add("Gather", "words", [words, ids], shape=shape)
-    rows = places or _places(draft, node.inputs[0])
-    skip = draft.add("Gather", "positions", [positions, rows], shape=shape)
+    total = draft.add("Gather", "words", [words, ids])
+    skip = draft.add("Gather", "positions", [positions, places or _places(draft, node.inputs[0])])
     if kinds is not None:
-        total = draft.add("Add", "sum", [total, skip], shape=shape)
-        skip = draft.add("Gather", "segments", [kinds, segments], shape=shape)
+        total = draft.add("Add", "sum", [total, skip])
+        skip = draft.add("Gather", "segments", [kinds, segments])
     output, *others = take_outputs(node)
     index, embedding_sum = (*others, *[gs.Variable.empty()] * 2)[:2]
     if not index.is_empty():

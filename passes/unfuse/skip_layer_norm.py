@@ -72,9 +72,9 @@ def _sum(draft: Draft, node: gs.Node) -> tuple[gs.Tensor, gs.Tensor, gs.Tensor |
     """x + skip + bias, gamma, and beta if there is one."""
     beta, bias = (None if slot is None else operand(node, slot) for slot in _SKIPS[node.op])
     x, skip, gamma = node.inputs[:3]
-    total = draft.add("Add", "sum", [x, skip], shape=x.shape)
+    total = draft.add("Add", "sum", [x, skip])
     if bias is not None:
-        total = draft.add("Add", "biased", [total, bias], shape=x.shape)
+        total = draft.add("Add", "biased", [total, bias])
     wanted = result(node, 3)
     if wanted is not None:
         total = draft.nodes[-1].outputs[0] = wanted
