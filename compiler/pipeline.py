@@ -1,10 +1,10 @@
 """The compiler, read from top to bottom: `compile` runs the stages in this order and no other."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import dropwhile
 from pathlib import Path
-from typing import Literal
 
 import onnx
 
@@ -17,19 +17,19 @@ from sardonyx.compiler.overridable import note_overridable
 from sardonyx.compiler.recipe import Recipe, load_recipe
 from sardonyx.compiler.report import CompileReport
 from sardonyx.compiler.summarize import summarize
+from sardonyx.compiler.targets import Target, target_named
 from sardonyx.compiler.verify import Level, Verification
 from sardonyx.compiler.verify_model import check_model
 from sardonyx.compiler.write import write_model
 from sardonyx.passes.base import Pass
 from sardonyx.passes.cleanup.lift_constants import LiftConstants
 from sardonyx.passes.journal import Journal, Progress
+from sardonyx.passes.kept import kept_ops
 from sardonyx.passes.weights import ALREADY
 from sardonyx.runtime_ops.errors import InputError
 
-Target = Literal["portable"]
-
 NORMALIZE: tuple[Pass, ...] = (LiftConstants(),)
-"""What every graph goes through before the recipe's passes."""
+"""What every graph goes through before the passes of target and recipe."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def compile(
     model: str | Path | onnx.ModelProto,
     recipe: str | Path | Recipe,
     calibration: str | Path | None = None,
-    target: Target = "portable",
+    target: str = "portable",
     *,
     verify: Level = "default",
     until: str | None = None,
@@ -68,17 +68,19 @@ def compile(
 
     ``model``: path of an .onnx file, or a model. ``recipe``: a preset's name, a .toml or .py path,
     or a `Recipe`. ``calibration``: .npz with an array for each graph input; the inputs of the
-    ``full`` check. ``target``: ``portable`` runs in any onnxruntime. ``verify``: ``default`` runs
-    what each pass changed and unpacks every encoded tensor, ``full`` also runs both whole models,
-    ``off`` trusts. ``until``: stop rewriting after the pass of this name.
+    ``full`` check. ``target``: where the result is to run, a name of `TARGETS`; ``portable``: only
+    standard ops, as far as there are any. ``verify``: ``default`` runs what each pass changed and
+    unpacks every encoded tensor, ``full`` also runs both whole models, ``off`` trusts. ``until``:
+    stop rewriting after the pass of this name.
 
-    Raises InputError (the model, recipe or an argument is wrong) and VerificationError (a pass
-    broke its promise).
+    Raises InputError (the model, recipe, target or an argument is wrong) and VerificationError (a
+    pass broke its promise).
     """
     start = time.perf_counter()
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     model = model if isinstance(model, onnx.ModelProto) else Path(model)
-    passes = _until((*NORMALIZE, *recipe.passes), until)
+    place = target_named(target)
+    passes = _until((*NORMALIZE, *place.prepare, *_after(place, recipe), *place.finish), until)
     source, graph = load(model)
     journal = Journal(progress) if progress else Journal()
     if any(a_pass.quantizes for a_pass in passes):
@@ -92,6 +94,8 @@ def compile(
         if observe:
             observe(a_pass.name, driver)
     _check_worth(recipe, passes, driver)
+    if place.standard:
+        journal.kept += kept_ops(graph, {(f.domain, f.name) for f in source.model.functions})
     compiled = emit(source, graph)
     if any(run.rewrites for run in driver.runs):
         write_notes(compiled, recipe.name, journal)
@@ -100,6 +104,11 @@ def compile(
         check_model(model, passes, driver, compiled, calibration)
     report = summarize(recipe, target, driver, compiled, time.perf_counter() - start)
     return Compiled(compiled, report, frozenset(source.files))
+
+
+def _after(target: Target, recipe: Recipe) -> Iterator[Pass]:
+    """The recipe's passes, without those at its start that the target has run already."""
+    return dropwhile(lambda a_pass: a_pass in target.prepare, recipe.passes)
 
 
 def _until(passes: tuple[Pass, ...], until: str | None) -> tuple[Pass, ...]:

@@ -67,6 +67,14 @@ class SkipEntry(Part):
     eligible: bool = Field(description="of a kind the recipe quantizes; --strict refuses these")
 
 
+class KeptEntry(Part):
+    """A node of an op that is not standard, in a model for a target that wants standard ops."""
+
+    node: str
+    op: str
+    reason: str
+
+
 class PassEntry(Part):
     """A pass that ran."""
 
@@ -101,6 +109,9 @@ class CompileReport(Document):
     tensors: list[TensorEntry]
     activations: list[ActivationEntry] = Field(default_factory=list)
     skipped: list[SkipEntry]
+    kept_ops: list[KeptEntry] = Field(
+        default_factory=list, description="portable: ops of onnxruntime's own that stayed"
+    )
     passes: list[PassEntry]
     verification: VerificationEntry
     seconds: float = Field(description="wall time of the compile")

@@ -4,13 +4,13 @@ onnx knows nothing of contrib ops, so that all behind one would have no type. Wh
 outputs of the same type and shape; it is never run.
 """
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import onnx
 
-from sardonyx.compiler.messages import default_opset
-from sardonyx.passes.fused import MICROSOFT
+from sardonyx.compiler.messages import default_opset, graphs
+from sardonyx.passes.fused import MICROSOFT, STANDARD_FROM
 
 
 class _StandIn(NamedTuple):
@@ -40,11 +40,53 @@ _STAND_INS: dict[str, dict[int, _StandIn]] = {
 }
 """By op and output."""
 
-_FIRST_STANDARD = {"LayerNormalization": 17, "Gelu": 20, "RotaryEmbedding": 23}
-"""Ops that onnx came to know too, from this operator set on."""
 
-_ALSO_STANDARD_DOMAIN = ("SimplifiedLayerNormalization", "LayerNormalization")
-"""Ops that onnxruntime writes into the standard domain, where onnx does not know them (yet)."""
+def _attention(node: onnx.NodeProto, opset: int) -> list[onnx.NodeProto]:
+    """A third of the product with the packed weight, unless its parts differ in width."""
+    if any(attribute.name == "qkv_hidden_sizes" for attribute in node.attribute):
+        return [node]
+    packed, *thirds = (f"{node.output[0]}//{part}" for part in ("packed", "query", "key"))
+    attrs = {"axis": 2} | ({"num_outputs": 3} if opset >= _WITH_NUM_OUTPUTS else {})
+    return [
+        _node("MatMul", node.input[:2], [packed]),
+        _node("Split", [packed], [*thirds, node.output[0]], attrs),
+    ]
+
+
+def _fused_matmul(node: onnx.NodeProto, _: int) -> list[onnx.NodeProto]:
+    """An Einsum of rows i and k, columns j and k; a MatMul if nothing is turned."""
+    turned = _turned(node)
+    if not turned:
+        return [_node("MatMul", node.input, node.output)]
+    operands = []
+    for side, axes in (("A", ("i", "j")), ("B", ("j", "k"))):
+        first, second = axes[::-1] if f"trans{side}" in turned else axes
+        batch_inside = f"transBatch{side}" in turned
+        operands.append(f"{first}...{second}" if batch_inside else f"...{first}{second}")
+    equation = f"{','.join(operands)}->...ik"
+    return [_node("Einsum", node.input, node.output, {"equation": equation})]
+
+
+def _fused_gemm(node: onnx.NodeProto, _: int) -> list[onnx.NodeProto]:
+    return [_node("Gemm", node.input[:2], node.output, dict.fromkeys(_turned(node), 1))]
+
+
+def _turned(node: onnx.NodeProto) -> list[str]:
+    """The attributes that say what of the operands is turned."""
+    return [a.name for a in node.attribute if a.name.startswith("trans") and a.i]
+
+
+def _node(
+    op: str, inputs: Sequence[str], outputs: Sequence[str], attrs: Mapping[str, Any] | None = None
+) -> onnx.NodeProto:
+    return onnx.helper.make_node(op, inputs, outputs, **(attrs or {}))
+
+
+_PRODUCTS = {"Attention": _attention, "FusedGemm": _fused_gemm, "FusedMatMul": _fused_matmul}
+"""What stands in for ops whose weights or attributes say which shape they make."""
+
+_WITH_NUM_OUTPUTS = 18
+"""The first operator set in which Split is told how many parts to make."""
 
 
 def with_stand_ins(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -58,12 +100,12 @@ def with_stand_ins(model: onnx.ModelProto) -> onnx.ModelProto:
 def uses_unknown_ops(model: onnx.ModelProto) -> bool:
     """Whether the standard domain holds an op that only onnxruntime knows."""
     opset = default_opset(model)
-    return any(_is_unknown(node, opset) for node in model.graph.node)
+    nodes = (node for graph in graphs(model.graph) for node in graph.node)
+    return any(_is_unknown(node, opset) for node in nodes)
 
 
 def _is_unknown(node: onnx.NodeProto, opset: int) -> bool:
-    known_from = _FIRST_STANDARD.get(node.op_type, 1000)
-    return not node.domain and node.op_type in _ALSO_STANDARD_DOMAIN and opset < known_from
+    return not node.domain and opset < STANDARD_FROM.get(node.op_type, 0)
 
 
 def _replace(graph: onnx.GraphProto, opset: int) -> None:
@@ -77,13 +119,16 @@ def _replace(graph: onnx.GraphProto, opset: int) -> None:
 
 
 def _nodes(node: onnx.NodeProto, opset: int) -> list[onnx.NodeProto]:
-    parts = {0: _SAME} if _is_unknown(node, opset) else _STAND_INS.get(node.op_type)
-    if parts is None or (node.domain != MICROSOFT and not _is_unknown(node, opset)):
+    unknown = _is_unknown(node, opset)
+    if node.domain != MICROSOFT and not unknown:
+        return [node]
+    if node.op_type in _PRODUCTS:
+        return _PRODUCTS[node.op_type](node, opset)
+    parts = {0: _SAME} if unknown else _STAND_INS.get(node.op_type)
+    if parts is None:
         return [node]
     return [
-        onnx.helper.make_node(
-            part.op, [node.input[i] for i in part.inputs], [node.output[output]], **part.attrs
-        )
+        _node(part.op, [node.input[i] for i in part.inputs], [node.output[output]], part.attrs)
         for output, part in parts.items()
         if output < len(node.output) and node.output[output]
     ]

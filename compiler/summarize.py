@@ -12,6 +12,7 @@ from sardonyx.compiler.messages import initializers
 from sardonyx.compiler.recipe import Recipe
 from sardonyx.compiler.report import (
     CompileReport,
+    KeptEntry,
     PassEntry,
     SkipEntry,
     TensorEntry,
@@ -34,6 +35,7 @@ def summarize(
         totals=_totals(driver, compiled),
         tensors=[_tensor(entry) for entry in journal.encoded],
         skipped=[SkipEntry(**vars(skip)) for skip in journal.skipped],
+        kept_ops=[KeptEntry(**vars(kept)) for kept in journal.kept],
         passes=[PassEntry(**vars(run)) for run in driver.runs],
         verification=VerificationEntry(**vars(driver.verification)),
         seconds=seconds,

@@ -9,6 +9,10 @@ from sardonyx.passes.fuse.skip_layer_norm import FuseSkipLayerNorm
 from sardonyx.passes.gobo.encode import Gobo
 from sardonyx.passes.unfuse.attention import UnfuseAttention
 from sardonyx.passes.unfuse.embed_layer_norm import UnfuseEmbedLayerNorm
+from sardonyx.passes.unfuse.gelu import UnfuseGelu
+from sardonyx.passes.unfuse.matmul import UnfuseMatMul
+from sardonyx.passes.unfuse.multi_head_attention import UnfuseMultiHeadAttention
+from sardonyx.passes.unfuse.skip_layer_norm import UnfuseSkipLayerNorm
 
 PASSES: dict[str, type[Pass]] = {
     cls.name: cls
@@ -17,6 +21,10 @@ PASSES: dict[str, type[Pass]] = {
         RemoveUnused,
         UnfuseAttention,
         UnfuseEmbedLayerNorm,
+        UnfuseMultiHeadAttention,
+        UnfuseMatMul,
+        UnfuseSkipLayerNorm,
+        UnfuseGelu,
         FuseGelu,
         FuseLayerNorm,
         FuseSkipLayerNorm,

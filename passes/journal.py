@@ -66,6 +66,15 @@ class Miss:
     reason: str
 
 
+@dataclass(frozen=True)
+class Kept:
+    """A node of an op that the target does not want, and why no pass took it apart."""
+
+    node: str
+    op: str
+    reason: str
+
+
 def _silent(what: str, done: int, total: int) -> None:
     """Progress that nobody watches."""
 
@@ -79,4 +88,5 @@ class Journal:
     skipped: list[Skip] = field(default_factory=list)
     fused: list[Fusion] = field(default_factory=list)
     missed: list[Miss] = field(default_factory=list)
+    kept: list[Kept] = field(default_factory=list)
     weights: int = 0

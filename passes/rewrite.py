@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass, field
 
+import ml_dtypes
 import numpy as np
+import onnx
 import onnx_graphsurgeon as gs
 from numpy.typing import DTypeLike
 
+from sardonyx.passes.metadata import annotate, inherit
 from sardonyx.passes.scopes import scopes
 
 Replacements = dict[int, list[gs.Node]]
@@ -21,6 +24,12 @@ class Draft:
     dtype: DTypeLike
     nodes: list[gs.Node] = field(default_factory=list)
 
+    @classmethod
+    def of(cls, node: gs.Node, dtype: DTypeLike | None) -> "Draft":
+        """A draft in the place of a node, of a type that is known."""
+        assert dtype is not None
+        return cls(node.name or node.outputs[0].name, dtype)
+
     def add(
         self,
         op: str,
@@ -29,10 +38,11 @@ class Draft:
         *,
         domain: str | None = None,
         dtype: DTypeLike | None = None,
+        shape: list[int | str | None] | None = None,
         **attrs: object,
     ) -> gs.Variable:
         """A node named ``NAME/PART`` after the others; its first output."""
-        output = gs.Variable(f"{self.name}/{part}:0", dtype or self.dtype)
+        output = gs.Variable(f"{self.name}/{part}:0", dtype or self.dtype, shape)
         name = f"{self.name}/{part}"
         self.nodes.append(gs.Node(op, name, attrs, operands, [output], domain=domain))
         return output
@@ -40,6 +50,27 @@ class Draft:
     def constant(self, part: str, values: object, dtype: DTypeLike) -> gs.Constant:
         """A constant named ``NAME/PART``."""
         return gs.Constant(f"{self.name}/{part}", np.array(values, dtype))
+
+    def scalar(self, part: str, value: float) -> gs.Constant:
+        """A constant of one float, at the finite end of the type if it is beyond."""
+        ends = ml_dtypes.finfo(self.dtype)  # type: ignore[no-untyped-call]
+        return self.constant(part, np.clip(value, float(ends.min), float(ends.max)), self.dtype)
+
+    def cast(self, part: str, tensor: gs.Tensor, dtype: DTypeLike) -> gs.Variable:
+        """A Cast to a type."""
+        kind = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+        return self.add("Cast", part, [tensor], dtype=dtype, to=kind)
+
+    def take_place(self, old: gs.Node, made_by: str) -> list[gs.Node]:
+        """Let the last node make what an old one made first, and have its notes; note on all nodes
+        the pass that made them; return them."""
+        inherit(self.nodes[-1], old)
+        for node in self.nodes:
+            annotate(node, **{"pass": made_by})
+        output = take_outputs(old)[0]
+        output.dtype = self.dtype
+        self.nodes[-1].outputs[0] = output
+        return self.nodes
 
 
 def take_outputs(node: gs.Node) -> list[gs.Tensor]:
@@ -53,6 +84,8 @@ def take_outputs(node: gs.Node) -> list[gs.Tensor]:
 def replace_nodes(graph: gs.Graph, replacements: Replacements) -> None:
     """Put new nodes where the old ones stood, in the graph and in those inside it; new tensors
     whose names are taken get others."""
+    if not replacements:
+        return
     old = [t for scope in scopes(graph) for t in scope.tensors().values()]
     owners, known = {t.name: t for t in old}, set(map(id, old))
     for new in (node for nodes in replacements.values() for node in nodes):

@@ -118,9 +118,10 @@ def multi_head_attention(
 ) -> tuple[Array, ...]:
     """Attention of query [B, S, H] on key and value [B, T, H] (or [B, N, T, D], split already).
 
-    ``bias`` [3 H] of the three projections; ``mask``: lengths [B], or 1 where a key counts, [B, T]
-    or [B, S, T]; ``attention_bias`` [B or 1, N or 1, S, T] is added to the scores; past keys and
-    values [B, N, P, D] come first. Returns the output [B, S, H], all keys and all values.
+    ``bias`` [3 H] of the three projections; ``mask``: lengths [B], or above 0 where a key counts,
+    [B, T] or [B, S, T]; ``attention_bias`` [B or 1, N or 1, S, T] is added to the scores; past keys
+    and values [B, N, P, D] come first. ``unidirectional``: query s sees the past and keys up to s,
+    the last query all. Returns the output [B, S, H], all keys and all values.
     """
     sizes = [
         query.shape[-1],
@@ -140,7 +141,9 @@ def multi_head_attention(
     if attention_bias is not None:
         scores = scores + attention_bias
     if attributes.get("unidirectional", 0):
-        later = np.triu(np.ones(scores.shape[2:], np.bool_), 1 + k.shape[2] - q.shape[2])
+        before = 0 if past_key is None else past_key.shape[2]
+        later = np.triu(np.ones(scores.shape[2:], np.bool_), 1 + before)
+        later[-1:] = False
         scores = np.where(later, np.finfo(np.float32).min, scores)
     context = _softmax(scores) @ v
     merged = context.swapaxes(1, 2).reshape(*query.shape[:2], -1)
@@ -159,7 +162,7 @@ def _penalty(mask: Optional, keys: int, value: float) -> Array | float:
     if mask.ndim == 1:
         mask = np.arange(keys) < mask[:, None]
     mask = mask[:, None, None] if mask.ndim == 2 else mask[:, None]
-    return np.where(mask == 0, np.float32(value), np.float32(0))
+    return np.where(mask > 0, np.float32(0), np.float32(value))
 
 
 def _softmax(scores: Array) -> Array:
@@ -188,10 +191,17 @@ def attention(
 
 
 def fused_matmul(a: Array, b: Array, **attributes: Any) -> tuple[Array]:
-    """alpha A' B', the last two axes turned where an attribute says so."""
-    a = a.swapaxes(-1, -2) if attributes.get("transA") else a
-    b = b.swapaxes(-1, -2) if attributes.get("transB") else b
+    """alpha A' B', turned where an attribute says so."""
+    a, b = _turned(a, "A", attributes), _turned(b, "B", attributes)
     return ((attributes.get("alpha", 1.0) * (a @ b)).astype(a.dtype),)
+
+
+def _turned(x: Array, side: str, attributes: dict[str, Any]) -> Array:
+    """An operand [rows, batch, columns] with its batch first; the last two axes turned, of a vector
+    none."""
+    if attributes.get(f"transBatch{side}"):
+        x = np.moveaxis(x, 0, -2)
+    return x.swapaxes(-1, -2) if attributes.get(f"trans{side}") and x.ndim > 1 else x
 
 
 def matmul_nbits(

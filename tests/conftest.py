@@ -14,7 +14,7 @@ import onnxruntime as ort
 import pytest
 from hypothesis import settings
 from numpy.typing import DTypeLike, NDArray
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 from sardonyx.models import PackageMissing
 
@@ -49,6 +49,18 @@ def text_model() -> Callable[..., onnx.ModelProto]:
         model = onnx.parser.parse_model(f"{header}\n{text}")
         for name, values in initializers.items():
             model.graph.initializer.append(numpy_helper.from_array(np.asarray(values), name))
+        return model
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def contrib(text_model: Callable[..., onnx.ModelProto]) -> Callable[..., onnx.ModelProto]:
+    """A model from text, as `text_model`, that knows onnxruntime's domain."""
+
+    def make(text: str, opset: int = 17, **initializers: Any) -> onnx.ModelProto:
+        model = text_model(text, opset, **initializers)
+        model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
         return model
 
     return make

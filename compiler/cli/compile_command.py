@@ -21,6 +21,9 @@ class Target(StrEnum):
     """Where the compiled model is to run."""
 
     portable = "portable"
+    cpu = "cpu"
+    cpu_avx2 = "cpu-avx2"
+    cpu_vnni = "cpu-vnni"
 
 
 class Verify(StrEnum):
@@ -51,7 +54,9 @@ def compile_model(
         list[str] | None,
         typer.Option("--set", metavar="PASS.ARG=VALUE", help="Change an argument of a pass."),
     ] = None,
-    target: Annotated[Target, typer.Option(help="Where the result is to run.")] = Target.portable,
+    target: Annotated[
+        Target, typer.Option(help="Where the result is to run: any ONNX runtime, or a CPU.")
+    ] = Target.portable,
     report: Annotated[
         Path | None, typer.Option(help="Write what was done, and why, as JSON.")
     ] = None,

@@ -6,10 +6,15 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 from rich.markup import escape
-from rich.table import Table
 
 from sardonyx.compiler.cli.screen import errors_as_sentences, out
-from sardonyx.compiler.cli.table import megabytes, print_left_alone, tensor_table
+from sardonyx.compiler.cli.table import (
+    megabytes,
+    passes_table,
+    print_kept,
+    print_left_alone,
+    tensor_table,
+)
 from sardonyx.compiler.explain import Answer, Explainer, explainer
 from sardonyx.compiler.report import CompileReport
 from sardonyx.runtime_ops.errors import InputError
@@ -67,20 +72,12 @@ def _print_summary(answers: Explainer, report: CompileReport | None) -> None:
         return
     out.print(f"{file} was compiled with recipe [bold]{escape(answers.recipe)}[/].")
     if report:
-        out.print(_passes_table(report))
+        out.print(passes_table(report.passes))
     if answers.quantized:
         out.print(tensor_table(answers.quantized, out.width))
     print_left_alone(answers.left_alone, out)
+    if report:
+        print_kept(report, out)
     size = megabytes(sum(tensor.nbytes for tensor in answers.others))
     out.print(f"Not touched: {len(answers.others)} other constants ({size}).")
     out.print("Give the name of a tensor or node after the file to learn about that.")
-
-
-def _passes_table(report: CompileReport) -> Table:
-    table = Table(title="Passes", title_justify="left")
-    for name in ("pass", "rewrites", "nodes before", "nodes after"):
-        table.add_column(name, justify="left" if name == "pass" else "right")
-    for run in report.passes:
-        counts = (run.rewrites, run.nodes_before, run.nodes_after)
-        table.add_row(run.name, *map(str, counts))
-    return table

@@ -8,7 +8,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from sardonyx.compiler.report import CompileReport, TensorEntry, VerificationEntry
+from sardonyx.compiler.report import (
+    CompileReport,
+    PassEntry,
+    TensorEntry,
+    VerificationEntry,
+)
 
 _MOST_ROWS = 8
 """With more tensors than this, those that are alike share a row."""
@@ -18,9 +23,12 @@ _WIDE = 100
 
 
 def print_report(report: CompileReport, console: Console) -> None:
-    """Tensors, totals, coverage, skips."""
+    """Tensors, or the passes where none was quantized; totals, coverage, skips, ops that stayed."""
+    changed = [run for run in report.passes if run.rewrites]
     if report.tensors:
         console.print(tensor_table(report.tensors, console.width))
+    elif changed:
+        console.print(passes_table(changed))
     totals = report.totals
     if totals.weights_quantized:
         share = totals.weights_quantized / totals.weights
@@ -31,10 +39,13 @@ def print_report(report: CompileReport, console: Console) -> None:
     elif report.skipped:
         console.print("Quantized nothing.")
     print_left_alone(_by_reason(report), console)
+    print_kept(report, console)
     console.print(_checked(report.verification))
+    ratio = f"{totals.ratio:.2f}"
+    smaller = f", {ratio} times smaller" if float(ratio) > 1 else ""
     console.print(
-        f"[bold]{megabytes(totals.bytes_before)} -> {megabytes(totals.bytes_after)}, "
-        f"{totals.ratio:.2f} times smaller[/], in {report.seconds:.1f} s."
+        f"[bold]{megabytes(totals.bytes_before)} -> {megabytes(totals.bytes_after)}{smaller}[/], "
+        f"in {report.seconds:.1f} s."
     )
 
 
@@ -46,7 +57,7 @@ def _checked(checked: VerificationEntry) -> str:
     done = f"Checked: {checked.regions_run} of {checked.regions} rewritten places, before and after"
     done += f" ({alike} more are like one of these)" if alike else ""
     done += f", {len(checked.unchecked)} could not be" if checked.unchecked else ""
-    done += f"; {checked.tensors_decoded} weights decoded."
+    done += f"; {checked.tensors_decoded} weights decoded." if checked.tensors_decoded else "."
     if checked.model_difference is not None:
         done += f" Whole models differ by {checked.model_difference:.2g} at most."
     return done
@@ -55,13 +66,37 @@ def _checked(checked: VerificationEntry) -> str:
 def print_left_alone(reasons: Mapping[str, list[str]], console: Console) -> None:
     """A line for each reason, with the first names."""
     for reason, names in reasons.items():
-        shown = ", ".join(names[:2]) + (", ..." if len(names) > 2 else "")
-        console.print(f"Left alone {len(names)}: {escape(reason)}: [dim]{escape(shown)}[/]")
+        console.print(f"Left alone {len(names)}: {escape(reason)}: {_first(names)}")
+
+
+def print_kept(report: CompileReport, console: Console) -> None:
+    """A line for each op that stayed though the target wants standard ops, and each reason."""
+    kept: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for entry in report.kept_ops:
+        kept[entry.op, entry.reason].append(entry.node)
+    for (op, reason), names in kept.items():
+        line = f"Not standard: {len(names)} {op}, which stay: {reason}"
+        console.print(f"{escape(line)}: {_first(names)}")
+
+
+def _first(names: list[str]) -> str:
+    return f"[dim]{escape(', '.join(names[:2]) + (', ...' if len(names) > 2 else ''))}[/]"
 
 
 def megabytes(count: int) -> str:
     """Bytes as people read them (1 MB = 10^6 bytes)."""
     return f"{count / 1e6:,.2f} MB" if count >= 10_000 else f"{count:,} B"
+
+
+def passes_table(runs: Iterable[PassEntry]) -> Table:
+    """A row for each pass."""
+    table = Table(title="Passes", title_justify="left")
+    for name in ("pass", "rewrites", "nodes before", "nodes after"):
+        table.add_column(name, justify="left" if name == "pass" else "right")
+    for run in runs:
+        counts = (run.rewrites, run.nodes_before, run.nodes_after)
+        table.add_row(run.name, *map(str, counts))
+    return table
 
 
 def tensor_table(tensors: list[TensorEntry], width: int) -> Table:

@@ -48,8 +48,14 @@ def _unfused(node: gs.Node) -> list[gs.Node]:
     x, weights = node.inputs[:2]
     bias, mask, past, attention_bias = (operand(node, slot) for slot in (2, 3, 4, 5))
     draft = Draft(node.name or node.outputs[0].name, weights.dtype)
+    batch = (x.shape or [None, None])[:2]
     query, key, value = (
-        draft.add("MatMul", part, [x, gs.Constant(f"{weights.name}.{part}", columns)])
+        draft.add(
+            "MatMul",
+            part,
+            [x, gs.Constant(f"{weights.name}.{part}", columns)],
+            shape=[*batch, columns.shape[1]],
+        )
         for part, columns in _split(weights, node.attrs.get("qkv_hidden_sizes"))
     )
     for product in draft.nodes:

@@ -19,6 +19,10 @@ STAGES = [
     "lift-constants",
     "unfuse-attention",
     "unfuse-embed-layer-norm",
+    "unfuse-multi-head-attention",
+    "unfuse-matmul",
+    "unfuse-skip-layer-norm",
+    "unfuse-gelu",
     "gobo",
     "remove-unused",
 ]

@@ -101,7 +101,7 @@ def test_unknown_recipe():
         "unknown recipe 'gob': did you mean 'gobo'?; "
         "a recipe of your own is a path that ends in .toml or .py"
     )
-    assert "unknown recipe 'zzz': there is gobo, gobo-roberta, gobo4" in refusal("zzz")
+    assert "unknown recipe 'zzz': there is float, gobo, gobo-roberta, gobo4" in refusal("zzz")
     assert "unknown recipe ''" in refusal("")
     assert "unknown recipe '../recipes/gobo'" in refusal("../recipes/gobo")
 

@@ -25,6 +25,19 @@ CALLS = {
         "N, , , Y = com.microsoft.SkipLayerNormalization (X, X, v, v)",
         "v",
     ),
+    "Attention": ("Y = com.microsoft.Attention <num_heads = 2> (X, P, p)", "Pp"),
+    "FusedMatMul": ("Y = com.microsoft.FusedMatMul (X, E)", "E"),
+    "FusedMatMul, turned": (
+        "S = com.microsoft.FusedMatMul <transB = 1> (X, X)\n"
+        "Y = com.microsoft.FusedMatMul <transA = 1> (S, X)",
+        "",
+    ),
+    "FusedMatMul, its batch turned": (
+        "T = Transpose <perm = [1, 0, 2]> (X)\n"
+        "S = com.microsoft.FusedMatMul <transBatchB = 1, transB = 1> (X, T)\n"
+        "Y = MatMul (S, X)",
+        "",
+    ),
     "SimplifiedLayerNormalization": ("Y = SimplifiedLayerNormalization (X, v)", "v"),
     "EmbedLayerNormalization": (
         "Y, L = com.microsoft.EmbedLayerNormalization (I, , W, W, , v, v)",
@@ -37,7 +50,13 @@ CALLS = {
 }
 """A call that makes Y, as wide as X, and which constants it needs."""
 
-CONSTANTS = {"v": np.ones(8, np.float32), "W": np.ones((10, 8), np.float32)}
+CONSTANTS = {
+    "v": np.ones(8, np.float32),
+    "W": np.ones((10, 8), np.float32),
+    "P": np.ones((8, 24), np.float32),
+    "p": np.ones(24, np.float32),
+    "E": np.ones((8, 8), np.float32),
+}
 
 
 @pytest.fixture
@@ -85,6 +104,30 @@ def test_runtimes_agree(model, call, run_ort):
     assert (out.shape, out.dtype) == (x.shape, x.dtype)
 
 
+def test_the_type_of_a_gemm(text_model):
+    made = text_model(
+        """g (float[M,8] X) => (float[M,5] Z) {
+             Y = com.microsoft.FusedGemm <activation = "Relu", transB = 1> (X, W)
+             Z = Neg (Y)
+           }""",
+        W=np.ones((5, 8), np.float32),
+    )
+    made.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    assert known(made, "Y") == (onnx.TensorProto.FLOAT, ["M", 5])
+
+
+@pytest.mark.parametrize("opset", [17, 18])
+def test_split_before_and_after_it_counts_its_parts(model, opset):
+    text, used = CALLS["Attention"]
+    assert known(model(text, used, opset), "Y") == (onnx.TensorProto.FLOAT, ["B", "S", 8])
+
+
+def test_of_an_attention_with_narrow_values_nothing_is_said(model):
+    text, used = CALLS["Attention"]
+    made = model(text.replace("= 2", "= 2, qkv_hidden_sizes = [4, 4, 16]"), used)
+    assert not load(made)[0].shapes.get("Y", onnx.TypeProto()).tensor_type.elem_type
+
+
 def test_inside_bodies(model):
     made = model(
         """Y = If (c) <
@@ -92,6 +135,18 @@ def test_inside_bodies(model):
                                                       P = Neg (G) },
              else_branch = e () => (float[B,S,8] Q) { Q = Neg (X) }>"""
     )
+    assert known(made, "G") == (onnx.TensorProto.FLOAT, ["B", "S", 8])
+
+
+def test_an_op_that_onnx_does_not_know_inside_bodies(model):
+    made = model(
+        """Y = If (c) <
+             then_branch = t () => (float[B,S,8] P) { G = SimplifiedLayerNormalization (X, v)
+                                                      P = Neg (G) },
+             else_branch = e () => (float[B,S,8] Q) { Q = Neg (X) }>""",
+        "v",
+    )
+    assert uses_unknown_ops(made)
     assert known(made, "G") == (onnx.TensorProto.FLOAT, ["B", "S", 8])
 
 

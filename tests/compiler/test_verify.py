@@ -14,7 +14,7 @@ import onnx_graphsurgeon as gs
 import pytest
 
 from sardonyx.compiler import InputError, Recipe, VerificationError, compile
-from sardonyx.compiler.verify import relative_difference
+from sardonyx.compiler.verify import bound_for, relative_difference
 from sardonyx.passes import Pass
 from sardonyx.passes.cleanup.remove_unused import RemoveUnused
 from sardonyx.passes.facts import Fact
@@ -120,7 +120,7 @@ class MakesNaN(Wrong):
 
 def failure(model, a_pass, verify="default"):
     with pytest.raises(VerificationError) as caught:
-        compile(model, Recipe("wrong", "", (a_pass,)), verify=verify)
+        compile(model, Recipe("wrong", "", (a_pass,)), target="cpu", verify=verify)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -343,6 +343,21 @@ def test_of_large_regions_one_of_each_kind_is_run(text_model, normal):
     assert (checked.regions, checked.regions_run, checked.tensors_decoded) == (4, 1, 4)
     full = compile(model, "gobo", verify="full").report.verification
     assert (full.regions, full.regions_run) == (4, 4)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "bound", "allowed"),
+    [
+        (np.float32, 1e-5, 1e-5),
+        (np.float64, 1e-5, 1e-5),
+        (np.float16, 1e-5, 8 * 2**-10),
+        (np.float16, 0.1, 0.1),
+        (np.float16, 0.0, 0.0),
+        (np.int64, 1e-5, 1e-5),
+    ],
+)
+def test_what_a_bound_means_for_a_type(dtype, bound, allowed):
+    assert bound_for(np.dtype(dtype), bound) == allowed
 
 
 def test_a_bound_is_kept(model):

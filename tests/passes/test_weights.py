@@ -120,12 +120,15 @@ OTHERS = {
     "FusedMatMul": (
         "float[T,8] X",
         "Y = com.microsoft.FusedMatMul <transB = 1> (X, W)",
-        {"W": (floats(4, 8), fused("FusedMatMul"))},
+        {"W": (floats(4, 8), fused("FusedMatMul", "no pass took it apart"))},
     ),
     "FusedGemm": (
         "float[T,8] X",
         'Y = com.microsoft.FusedGemm <activation = "Relu"> (X, W, b)',
-        {"W": (floats(8, 4), fused("FusedGemm")), "b": (floats(4), VECTOR)},
+        {
+            "W": (floats(8, 4), fused("FusedGemm", "no pass took it apart")),
+            "b": (floats(4), VECTOR),
+        },
     ),
     "GemmFastGelu": (
         "float[T,8] X",

@@ -104,8 +104,33 @@ CASES = {
         1,
         HEADS,
     ),
+    "MultiHeadAttention, causal on other keys": (
+        "MultiHeadAttention",
+        [X, (B, T, H), (B, T, H)],
+        1,
+        HEADS | {"unidirectional": 1},
+    ),
+    "MultiHeadAttention, causal behind a past": (
+        "MultiHeadAttention",
+        [X, (B, T, H), (B, T, H), None, None, None, PAST, PAST],
+        3,
+        HEADS | {"unidirectional": 1},
+    ),
+    "MultiHeadAttention, a mask below 0": (
+        "MultiHeadAttention",
+        [X, (B, T, H), (B, T, H), None, KEYS - 1 + (KEYS > 0)],
+        1,
+        HEADS,
+    ),
     "FusedMatMul": ("FusedMatMul", [X, (H, 7)], 1, {"alpha": 0.5}),
     "FusedMatMul, turned": ("FusedMatMul", [(B, H, S), (7, H)], 1, {"transA": 1, "transB": 1}),
+    "FusedMatMul, a turned vector": ("FusedMatMul", [(H,), (H, 7)], 1, {"transA": 1}),
+    "FusedMatMul, a turned batch": (
+        "FusedMatMul",
+        [(H, B, S), (B, H, 7)],
+        1,
+        {"transA": 1, "transBatchA": 1},
+    ),
 }
 
 

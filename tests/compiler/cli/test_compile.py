@@ -114,6 +114,30 @@ def test_the_table(cli, bert_here):
         assert part in " ".join(text.split())
 
 
+def test_the_output_where_nothing_is_quantized(cli, folder, contrib):
+    text = """g (float[B,16] X) => (float[B,16] Y) {
+      G = com.microsoft.Gelu (X)
+      Y = com.microsoft.Mystery <a = 1> (G)
+    }"""
+    onnx.save(contrib(text), "m.onnx")
+    ran = cli("compile", "m.onnx", "--recipe", "float", "--report", "r.json")
+    assert (ran.code, ran.err) == (0, "")
+    shown = " ".join(ran.out.split())
+    assert "│ unfuse-gelu │ 1 │ 2 │ 6 │" in shown
+    assert "Not standard: 1 Mystery, which stay: nothing is known of its parts: Y" in shown
+    assert "Checked: 1 of 1 rewritten places, before and after. " in shown
+    assert "Wrote m.float.onnx" in shown
+    for word in ("uantized", "weight", "times smaller", "lift-constants", "remove-unused"):
+        assert word not in shown
+    text = " ".join(cli("explain", "m.float.onnx", "--report", "r.json").out.split())
+    assert "compiled with recipe float" in text
+    assert "Not standard: 1 Mystery" in text
+    assert "Gelu -> Mul" in cli("diff", "m.onnx", "m.float.onnx").out
+    kept = cli("compile", "m.onnx", "--recipe", "float", "--target", "cpu", "--dry-run").out
+    assert "Not standard" not in kept
+    assert "Passes" not in kept
+
+
 def test_dry_run_writes_nothing(cli, bert_here, folder):
     before = sorted(folder.iterdir())
     ran = cli("compile", bert_here, "--recipe", "gobo", "--dry-run")
@@ -131,7 +155,11 @@ def test_set_and_until_and_dump(cli, bert_here, folder):
         "01-lift-constants.onnx",
         "02-unfuse-attention.onnx",
         "03-unfuse-embed-layer-norm.onnx",
-        "04-gobo.onnx",
+        "04-unfuse-multi-head-attention.onnx",
+        "05-unfuse-matmul.onnx",
+        "06-unfuse-skip-layer-norm.onnx",
+        "07-unfuse-gelu.onnx",
+        "08-gobo.onnx",
     ]
     ops = {node.op_type for node in onnx.load("x.onnx").graph.node if node.domain}
     assert ops == {"GoboMatMul2", "GoboGather4"}

@@ -1,0 +1,53 @@
+"""targets: where a compiled model is to run, and what that asks of the passes around a recipe's."""
+
+from dataclasses import dataclass
+
+from sardonyx.passes.base import Pass
+from sardonyx.passes.unfuse.attention import UnfuseAttention
+from sardonyx.passes.unfuse.embed_layer_norm import UnfuseEmbedLayerNorm
+from sardonyx.passes.unfuse.gelu import UnfuseGelu
+from sardonyx.passes.unfuse.matmul import UnfuseMatMul
+from sardonyx.passes.unfuse.multi_head_attention import UnfuseMultiHeadAttention
+from sardonyx.passes.unfuse.skip_layer_norm import UnfuseSkipLayerNorm
+from sardonyx.runtime_ops.errors import InputError
+
+
+@dataclass(frozen=True)
+class Target:
+    """``prepare``, ``finish``: passes that run before and after the recipe's. ``standard``: only
+    standard ops are wanted, so that the report lists others that stayed."""
+
+    prepare: tuple[Pass, ...] = ()
+    finish: tuple[Pass, ...] = ()
+    standard: bool = False
+
+
+_PORTABLE = Target(
+    prepare=(
+        UnfuseAttention(),
+        UnfuseEmbedLayerNorm(),
+        UnfuseMultiHeadAttention(),
+        UnfuseMatMul(),
+        UnfuseSkipLayerNorm(),
+        UnfuseGelu(),
+    ),
+    standard=True,
+)
+
+_CPU = Target()
+
+TARGETS: dict[str, Target] = {
+    "portable": _PORTABLE,
+    "cpu": _CPU,
+    "cpu-avx2": _CPU,
+    "cpu-vnni": _CPU,
+}
+"""``portable``: any runtime of ONNX. ``cpu``: onnxruntime on a CPU, with its own ops; the other two
+say for recipes of 8 bits which instructions it has."""
+
+
+def target_named(name: str) -> Target:
+    """Raises InputError, with the names there are, for an unknown one."""
+    if name not in TARGETS:
+        raise InputError(f"there is no target '{name}': there is {', '.join(TARGETS)}")
+    return TARGETS[name]
