@@ -75,6 +75,23 @@ class KeptEntry(Part):
     reason: str
 
 
+class FusionEntry(Part):
+    """A formula that became one op."""
+
+    by: str = Field(description="pass that found it")
+    node: str = Field(description="node that stands there now")
+    op: str = Field(description="op of that node")
+    replaced: int = Field(description="nodes whose place it took")
+
+
+class MissEntry(Part):
+    """A place that looked like a formula and was left as it is."""
+
+    by: str = Field(description="pass that left it")
+    node: str
+    reason: str
+
+
 class PassEntry(Part):
     """A pass that ran."""
 
@@ -111,6 +128,12 @@ class CompileReport(Document):
     skipped: list[SkipEntry]
     kept_ops: list[KeptEntry] = Field(
         default_factory=list, description="portable: ops of onnxruntime's own that stayed"
+    )
+    fused: list[FusionEntry] = Field(
+        default_factory=list, description="formulas that became one op"
+    )
+    not_fused: list[MissEntry] = Field(
+        default_factory=list, description="places that looked like one of these, and why they stay"
     )
     passes: list[PassEntry]
     verification: VerificationEntry

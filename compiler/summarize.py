@@ -12,7 +12,9 @@ from sardonyx.compiler.messages import initializers
 from sardonyx.compiler.recipe import Recipe
 from sardonyx.compiler.report import (
     CompileReport,
+    FusionEntry,
     KeptEntry,
+    MissEntry,
     PassEntry,
     SkipEntry,
     TensorEntry,
@@ -35,6 +37,8 @@ def summarize(
         totals=_totals(driver, compiled),
         tensors=[_tensor(entry) for entry in journal.encoded],
         skipped=[SkipEntry(**vars(skip)) for skip in journal.skipped],
+        fused=[FusionEntry(**vars(fusion)) for fusion in journal.fused],
+        not_fused=[MissEntry(**vars(miss)) for miss in journal.missed],
         kept_ops=[KeptEntry(**vars(kept)) for kept in journal.kept],
         passes=[PassEntry(**vars(run)) for run in driver.runs],
         verification=VerificationEntry(**vars(driver.verification)),

@@ -3,6 +3,13 @@
 from dataclasses import dataclass
 
 from sardonyx.passes.base import Pass
+from sardonyx.passes.cleanup.remove_unused import RemoveUnused
+from sardonyx.passes.fuse.attention import FuseAttention
+from sardonyx.passes.fuse.gelu import FuseGelu
+from sardonyx.passes.fuse.layer_norm import FuseLayerNorm
+from sardonyx.passes.fuse.projection_bias import FuseProjectionBias
+from sardonyx.passes.lower.keep_layer_norm import KeepLayerNorm
+from sardonyx.passes.lower.raise_opset import RaiseOpset
 from sardonyx.passes.unfuse.attention import UnfuseAttention
 from sardonyx.passes.unfuse.embed_layer_norm import UnfuseEmbedLayerNorm
 from sardonyx.passes.unfuse.gelu import UnfuseGelu
@@ -34,7 +41,17 @@ _PORTABLE = Target(
     standard=True,
 )
 
-_CPU = Target()
+_CPU = Target(
+    finish=(
+        RaiseOpset(),
+        FuseAttention(),
+        FuseProjectionBias(),
+        FuseGelu(),
+        FuseLayerNorm(),
+        KeepLayerNorm(),
+        RemoveUnused(),
+    )
+)
 
 TARGETS: dict[str, Target] = {
     "portable": _PORTABLE,

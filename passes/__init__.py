@@ -3,10 +3,14 @@
 from sardonyx.passes.base import Pass
 from sardonyx.passes.cleanup.lift_constants import LiftConstants
 from sardonyx.passes.cleanup.remove_unused import RemoveUnused
+from sardonyx.passes.fuse.attention import FuseAttention
 from sardonyx.passes.fuse.gelu import FuseGelu
 from sardonyx.passes.fuse.layer_norm import FuseLayerNorm
+from sardonyx.passes.fuse.projection_bias import FuseProjectionBias
 from sardonyx.passes.fuse.skip_layer_norm import FuseSkipLayerNorm
 from sardonyx.passes.gobo.encode import Gobo
+from sardonyx.passes.lower.keep_layer_norm import KeepLayerNorm
+from sardonyx.passes.lower.raise_opset import RaiseOpset
 from sardonyx.passes.unfuse.attention import UnfuseAttention
 from sardonyx.passes.unfuse.embed_layer_norm import UnfuseEmbedLayerNorm
 from sardonyx.passes.unfuse.gelu import UnfuseGelu
@@ -25,10 +29,14 @@ PASSES: dict[str, type[Pass]] = {
         UnfuseMatMul,
         UnfuseSkipLayerNorm,
         UnfuseGelu,
-        FuseGelu,
-        FuseLayerNorm,
-        FuseSkipLayerNorm,
         Gobo,
+        RaiseOpset,
+        FuseAttention,
+        FuseProjectionBias,
+        FuseGelu,
+        FuseSkipLayerNorm,
+        FuseLayerNorm,
+        KeepLayerNorm,
     )
 }
 

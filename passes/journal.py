@@ -48,10 +48,10 @@ class Skip:
 
 @dataclass(frozen=True)
 class Fusion:
-    """A formula that a pass made one op. ``name``: of the pass; ``node``, ``op``: what stands there
-    now; ``replaced``: how many nodes it took the place of."""
+    """A formula that became one op. ``by``: the pass; ``node``, ``op``: what stands there now;
+    ``replaced``: how many nodes it took the place of."""
 
-    name: str
+    by: str
     node: str
     op: str
     replaced: int
@@ -59,9 +59,9 @@ class Fusion:
 
 @dataclass(frozen=True)
 class Miss:
-    """What looked like the formula of a pass (``name``) at ``node``, and why it was left alone."""
+    """What looked like the formula of a pass (``by``) at ``node``, and why it was left alone."""
 
-    name: str
+    by: str
     node: str
     reason: str
 

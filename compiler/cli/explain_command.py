@@ -11,6 +11,7 @@ from sardonyx.compiler.cli.screen import errors_as_sentences, out
 from sardonyx.compiler.cli.table import (
     megabytes,
     passes_table,
+    print_fused,
     print_kept,
     print_left_alone,
     tensor_table,
@@ -77,6 +78,7 @@ def _print_summary(answers: Explainer, report: CompileReport | None) -> None:
         out.print(tensor_table(answers.quantized, out.width))
     print_left_alone(answers.left_alone, out)
     if report:
+        print_fused(report, out)
         print_kept(report, out)
     size = megabytes(sum(tensor.nbytes for tensor in answers.others))
     out.print(f"Not touched: {len(answers.others)} other constants ({size}).")

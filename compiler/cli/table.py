@@ -1,6 +1,6 @@
 """The tables that a compile ends with."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from itertools import takewhile
 
@@ -39,6 +39,7 @@ def print_report(report: CompileReport, console: Console) -> None:
     elif report.skipped:
         console.print("Quantized nothing.")
     print_left_alone(_by_reason(report), console)
+    print_fused(report, console)
     print_kept(report, console)
     console.print(_checked(report.verification))
     ratio = f"{totals.ratio:.2f}"
@@ -67,6 +68,20 @@ def print_left_alone(reasons: Mapping[str, list[str]], console: Console) -> None
     """A line for each reason, with the first names."""
     for reason, names in reasons.items():
         console.print(f"Left alone {len(names)}: {escape(reason)}: {_first(names)}")
+
+
+def print_fused(report: CompileReport, console: Console) -> None:
+    """What became one op, and a line for each reason why something did not."""
+    if report.fused:
+        counts = Counter(entry.op for entry in report.fused)
+        replaced = sum(entry.replaced for entry in report.fused)
+        ops = ", ".join(f"{count} {op}" for op, count in counts.items())
+        console.print(f"Fused {replaced} nodes into {len(report.fused)}: {escape(ops)}.")
+    missed: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for entry in report.not_fused:
+        missed[entry.by, entry.reason].append(entry.node)
+    for (by, reason), names in missed.items():
+        console.print(f"{by} left {len(names)}: {escape(reason)}: {_first(names)}")
 
 
 def print_kept(report: CompileReport, console: Console) -> None:

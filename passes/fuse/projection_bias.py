@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sardonyx.passes.base import Pass
 from sardonyx.passes.facts import CONSTANTS_ARE_INITIALIZERS
 from sardonyx.passes.fused import MICROSOFT, operand
-from sardonyx.passes.journal import Fusion, Journal
+from sardonyx.passes.journal import Journal
 from sardonyx.passes.match import behind, maker
 from sardonyx.passes.scopes import all_nodes
 from sardonyx.passes.sizes import Sizes
@@ -36,13 +36,13 @@ class FuseProjectionBias(Pass):
         """Move every bias that the cases allow."""
         sizes = Sizes(graph)
         nodes = [n for n in all_nodes(graph) if (n.domain, n.op) == (MICROSOFT, _OP)]
-        return sum(_move(node, sizes, journal) for node in nodes)
+        return sum(_move(node, sizes) for node in nodes)
 
 
 _OP = "MultiHeadAttention"
 
 
-def _move(node: gs.Node, sizes: Sizes, journal: Journal) -> bool:
+def _move(node: gs.Node, sizes: Sizes) -> bool:
     widths = [w for slot in (0, 1, 2) if (w := _width(sizes, operand(node, slot)))]
     if operand(node, 3) is not None or len(widths) < 3:
         return False
@@ -54,7 +54,6 @@ def _move(node: gs.Node, sizes: Sizes, journal: Journal) -> bool:
     bias = gs.Constant(f"{node.name}/Bias", np.concatenate(parts))
     given = [tensor for tensor, _ in terms]
     node.inputs = [*given, bias, *node.inputs[4:]]
-    journal.fused.append(Fusion(FuseProjectionBias.name, node.name, node.op, 1 + len(terms)))
     return True
 
 
