@@ -261,8 +261,8 @@ def _multi_head_attention(sizes: Sizes, node: gs.Node) -> Shapes:
 
 _UNARY = (
     "Abs Cast Clip CumSum Dropout Elu Erf Exp Gelu Identity IsInf IsNaN LayerNormalization "
-    "LeakyRelu Log LogSoftmax Neg Not RMSNormalization Reciprocal Relu Selu Sigmoid Sign "
-    "SimplifiedLayerNormalization Sin Cos Softmax Softplus Sqrt Tanh Trilu"
+    "LeakyRelu Log LogSoftmax Neg Not RMSNormalization Reciprocal Relu ScatterElements ScatterND "
+    "Selu Sigmoid Sign SimplifiedLayerNormalization Sin Cos Softmax Softplus Sqrt Tanh Trilu"
 )
 _BINARY = (
     "Add And BitwiseAnd BitwiseOr Div Equal Greater GreaterOrEqual Less LessOrEqual Max Mean Min "
