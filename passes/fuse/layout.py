@@ -88,12 +88,12 @@ def scale_of(sizes: Sizes, node: gs.Node) -> tuple[gs.Tensor, float] | None:
     """What a Mul or Div multiplies by a number, and that number."""
     if node.op not in ("Mul", "Div"):
         return None
-    a, b = node.inputs
-    number = sizes.number(b)
-    if number:
-        return a, number if node.op == "Mul" else 1 / number
-    number = sizes.number(a) if node.op == "Mul" else None
-    return (b, number) if number else None
+    sides = (node.inputs, node.inputs[::-1]) if node.op == "Mul" else (node.inputs,)
+    for tensor, other in sides:
+        number = sizes.number(other)
+        if number and len(sizes.shape(other) or ()) <= len(sizes.shape(tensor) or ()):
+            return tensor, number if node.op == "Mul" else 1 / number
+    return None
 
 
 def _before(sizes: Sizes, node: gs.Node, layout: Layout, parts: Parts) -> Layout | None:
