@@ -17,8 +17,8 @@ from sardonyx.passes.fuse.dying import dying
 from sardonyx.passes.fuse.unfit import Unfit
 from sardonyx.passes.fused import MICROSOFT
 from sardonyx.passes.journal import Fusion, Journal, Miss
-from sardonyx.passes.match import maker
 from sardonyx.passes.metadata import annotate, inherit
+from sardonyx.passes.origin import maker
 from sardonyx.passes.rewrite import Draft, Replacements, replace_nodes
 from sardonyx.passes.scopes import scopes
 from sardonyx.passes.sizes import Sizes

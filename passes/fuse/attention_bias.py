@@ -9,7 +9,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from sardonyx.passes.fuse.scores import Bias, Fill
-from sardonyx.passes.match import maker, scalar
+from sardonyx.passes.origin import maker, scalar
 from sardonyx.passes.rewrite import Draft
 from sardonyx.passes.sizes import Dim, Shape, Sizes
 from sardonyx.passes.sizes.shape_rules import broadcast

@@ -23,7 +23,7 @@ from sardonyx.passes.fuse.layout import (
 from sardonyx.passes.fuse.scores import Bias, Fill, Scores, find_scores
 from sardonyx.passes.fuse.unfit import Unfit
 from sardonyx.passes.fused import operand
-from sardonyx.passes.match import behind, maker, scalar
+from sardonyx.passes.origin import behind, maker, scalar
 from sardonyx.passes.sizes import Dim, Size, Sizes
 
 FIRST_WITH_LAST_AXIS = 13

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import onnx_graphsurgeon as gs
 
-from sardonyx.passes.match import behind, maker
+from sardonyx.passes.origin import behind, maker
 from sardonyx.passes.sizes import Dim, Shape, Sizes
 from sardonyx.passes.sizes.dim import total
 from sardonyx.passes.sizes.shape_rules import reshaped

@@ -110,7 +110,8 @@ def is_large(dim: Dim) -> bool:
     """Whether it is no size that a graph which runs computes."""
     if isinstance(dim, int):
         return abs(dim) >= 1 << 63
-    return sum(1 + len(symbols) for symbols, _ in dim.terms) > _MANY
+    numbers = any(abs(number) >= 1 << 31 for _, number in dim.terms)
+    return numbers or sum(1 + len(symbols) for symbols, _ in dim.terms) > _MANY
 
 
 def over(a: Dim, b: Dim) -> Dim | None:
@@ -150,6 +151,8 @@ def _leading(dim: Dim) -> tuple[_Symbols, int]:
 
 
 def _written(symbols: _Symbols, number: int) -> str:
+    if number == 1 and len(symbols) == 1:
+        return symbols[0]
     factors = [str(number)] if number != 1 or not symbols else []
     return "*".join([*factors, *(f"({s})" if re.search("[-/%]", s) else s for s in symbols)])
 

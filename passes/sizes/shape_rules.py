@@ -203,7 +203,8 @@ def _from_front(bound: Dim | None, size: Dim) -> Dim | None:
     if is_natural(bound):
         return bound
     from_front = plus(size, bound)
-    return from_front if is_natural(minus(0, bound)) and is_natural(from_front) else None
+    whole = isinstance(size, int) or is_natural(from_front)
+    return from_front if whole and is_natural(minus(0, bound)) else None
 
 
 def _expand(sizes: Sizes, node: gs.Node) -> Shapes:
