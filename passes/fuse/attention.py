@@ -17,8 +17,8 @@ from sardonyx.passes.fuse.dying import dying
 from sardonyx.passes.fuse.unfit import Unfit
 from sardonyx.passes.fused import MICROSOFT
 from sardonyx.passes.journal import Fusion, Journal, Miss
-from sardonyx.passes.match import maker
 from sardonyx.passes.metadata import annotate, inherit
+from sardonyx.passes.origin import maker
 from sardonyx.passes.rewrite import Draft, Replacements, replace_nodes
 from sardonyx.passes.scopes import scopes
 from sardonyx.passes.sizes import Sizes
@@ -75,8 +75,10 @@ def _anchors(graph: gs.Graph) -> list[gs.Node]:
 def _fuse(scope: gs.Graph, found: Attention, bias: AttentionBias, journal: Journal) -> Replacements:
     gone = dying(scope, [found.merged], found.reads)
     _check_alone(found, gone)
-    draft = Draft(found.anchor.name or found.anchor.outputs[0].name, np.float32)
-    attend = _attend(draft, found, bias)
+    name = found.anchor.name or found.anchor.outputs[0].name
+    shared, draft = Draft(name, np.float32), Draft(name, np.float32)
+    added = bias.make(shared, found.biases, found.queries, found.keys)
+    attend = _attend(draft, found, added)
     result = found.merged.outputs[0]
     for node in (n for n in scope.nodes if id(n) in gone):
         node.inputs.clear()
@@ -84,11 +86,11 @@ def _fuse(scope: gs.Graph, found: Attention, bias: AttentionBias, journal: Journ
     _finish(draft, found)
     draft.nodes[-1].outputs[0] = result
     journal.fused.append(Fusion(FuseAttention.name, attend.name, attend.op, len(gone)))
-    return {key: [] for key in gone} | {id(found.merged): draft.nodes}
+    new = {id(found.anchor): shared.nodes, id(found.merged): draft.nodes}
+    return {key: [] for key in gone} | new
 
 
-def _attend(draft: Draft, found: Attention, bias: AttentionBias) -> gs.Node:
-    added = bias.make(draft, found.biases, found.queries, found.keys)
+def _attend(draft: Draft, found: Attention, added: gs.Tensor | None) -> gs.Node:
     operands = [found.query, found.key, found.value, None, None, added]
     while operands[-1] is None:
         operands.pop()
@@ -104,7 +106,7 @@ def _finish(draft: Draft, found: Attention) -> None:
     """What some exporters do behind attention: 0 for queries that no key counts for, of which
     softmax makes NaN; rows [B S, N D]."""
     (result,) = draft.nodes[-1].outputs[:1]
-    if found.guarded and any(map(may_be_infinite, found.biases)):
+    if found.guarded and may_be_infinite(found.biases):
         nobody = draft.add("IsNaN", "Nobody", [result], dtype=np.bool_)
         zero = draft.constant("Zero", 0, np.float32)
         result = draft.add("Where", "Guard", [nobody, zero, result])

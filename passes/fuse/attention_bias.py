@@ -9,7 +9,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from sardonyx.passes.fuse.scores import Bias, Fill
-from sardonyx.passes.match import maker, scalar
+from sardonyx.passes.origin import maker, scalar
 from sardonyx.passes.rewrite import Draft
 from sardonyx.passes.sizes import Dim, Shape, Sizes
 from sardonyx.passes.sizes.shape_rules import broadcast
@@ -41,33 +41,40 @@ class AttentionBias:
         """The sum of ``biases`` for so many queries and keys; None where there are none."""
         if not biases:
             return None
-        total, shape = self._term(draft, biases[0])
+        total, shape = self._first(draft, biases[0])
         for bias in biases[1:]:
-            total, shape = self._sum(draft, (total, shape), self._term(draft, bias))
+            total, shape = self._next(draft, (total, shape), bias)
         lengths = (queries.known, keys.known)
         if shape is not None and len(shape) == 4 and shape[2:] == lengths:
             return total
         key = ("Expand", id(total), *lengths)
         return self._once(key, [total], None, lambda: _expand(draft, total, queries, keys))[0]
 
-    def _term(self, draft: Draft, bias: Bias) -> tuple[gs.Tensor, Shape | None]:
+    def _first(self, draft: Draft, bias: Bias) -> tuple[gs.Tensor, Shape | None]:
         if not isinstance(bias, Fill):
             return bias, self.sizes.shape(bias)
-        condition, value = bias.condition, bias.value
-        key = ("Where", id(condition), float(value.values), bias.when)
+        return self._filled(draft, None, (), bias)
+
+    def _next(
+        self, draft: Draft, so_far: tuple[gs.Tensor, Shape | None], bias: Bias
+    ) -> tuple[gs.Tensor, Shape | None]:
+        total, known = so_far
+        if isinstance(bias, Fill):
+            return self._filled(draft, total, known, bias)
+        shape = broadcast(self.sizes, known, self.sizes.shape(bias))
+        key = ("Add", id(total), id(bias))
         return self._once(
-            key, [condition], self.sizes.shape(condition), lambda: _penalty(draft, bias)
+            key, [total, bias], shape, lambda: draft.add("Add", "Bias", [total, bias])
         )
 
-    def _sum(
-        self,
-        draft: Draft,
-        a: tuple[gs.Tensor, Shape | None],
-        b: tuple[gs.Tensor, Shape | None],
+    def _filled(
+        self, draft: Draft, total: gs.Tensor | None, known: Shape | None, fill: Fill
     ) -> tuple[gs.Tensor, Shape | None]:
-        shape = broadcast(self.sizes, a[1], b[1])
-        key = ("Add", id(a[0]), id(b[0]))
-        return self._once(key, [a[0], b[0]], shape, lambda: draft.add("Add", "Bias", [a[0], b[0]]))
+        """``total``, or 0, with a value in its place where scores do not count."""
+        shape = broadcast(self.sizes, known, self.sizes.shape(fill.condition))
+        key = ("Where", id(fill.condition), float(fill.value.values), fill.when, id(total))
+        reads = [fill.condition] if total is None else [fill.condition, total]
+        return self._once(key, reads, shape, lambda: _where(draft, total, fill))
 
     def _once(
         self,
@@ -82,8 +89,11 @@ class AttentionBias:
         return self._made[key]
 
 
-def may_be_infinite(bias: Bias) -> bool:
-    """Whether a bias may hold -inf, so that a row of scores may hold nothing else."""
+def may_be_infinite(biases: Sequence[Bias]) -> bool:
+    """Whether the sum of biases may be -inf, so that a row of scores may hold nothing else."""
+    if len(biases) != 1:
+        return bool(biases)  # two that are finite may have a sum that is not
+    (bias,) = biases
     if isinstance(bias, Fill):
         return bool(np.isinf(float(bias.value.values)))
     node = maker(bias)
@@ -93,9 +103,9 @@ def may_be_infinite(bias: Bias) -> bool:
     return any(value is None or np.isinf(value) for value in values)
 
 
-def _penalty(draft: Draft, fill: Fill) -> gs.Tensor:
-    zero = draft.constant("Zero", 0, np.float32)
-    pair = [fill.value, zero] if fill.when else [zero, fill.value]
+def _where(draft: Draft, total: gs.Tensor | None, fill: Fill) -> gs.Tensor:
+    rest = draft.constant("Zero", 0, np.float32) if total is None else total
+    pair = [fill.value, rest] if fill.when else [rest, fill.value]
     return draft.add("Where", "Mask", [fill.condition, *pair])
 
 

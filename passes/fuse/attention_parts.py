@@ -20,11 +20,14 @@ from sardonyx.passes.fuse.layout import (
     step_ahead,
     steps_back,
 )
-from sardonyx.passes.fuse.scores import Bias, Fill, find_scores
+from sardonyx.passes.fuse.scores import Bias, Fill, Scores, find_scores
 from sardonyx.passes.fuse.unfit import Unfit
 from sardonyx.passes.fused import operand
-from sardonyx.passes.match import behind, maker, scalar
-from sardonyx.passes.sizes import Dim, Sizes
+from sardonyx.passes.origin import behind, maker, scalar
+from sardonyx.passes.sizes import Dim, Size, Sizes
+
+FIRST_WITH_LAST_AXIS = 13
+"""The first opset in which a Softmax that names no axis is along the last."""
 
 
 @dataclass(frozen=True)
@@ -82,13 +85,15 @@ def attention_of(sizes: Sizes, anchor: gs.Node, outputs: set[int]) -> Attention:
     if anchor.op == "Attention":
         return _of_attention(sizes, anchor)
     scores = find_scores(sizes, anchor.inputs[0])
-    if anchor.attrs.get("axis", -1) not in (-1, 3):
-        raise Unfit(f"its Softmax is along axis {anchor.attrs['axis']}, not along the keys")
+    axis = anchor.attrs.get("axis", -1 if sizes.graph.opset >= FIRST_WITH_LAST_AXIS else 1)
+    if axis not in (-1, 3):
+        raise Unfit(f"its Softmax is along axis {axis}, not along the keys")
     mix, guarded = _mix(anchor)
     query = _heads(sizes, scores.product.inputs[0], SPLIT)
     key = _heads(sizes, scores.product.inputs[1], TURNED)
     value = _heads(sizes, mix.inputs[1], SPLIT)
     found = _attention(sizes, anchor, query, key, value, outputs)
+    _check_biases(sizes, scores, query, key)
     merged, rows = _merged(sizes, mix, query, value)
     return replace(
         found,
@@ -122,7 +127,7 @@ def _of_attention(sizes: Sizes, anchor: gs.Node) -> Attention:
         merged=merged,
         rows=rows,
         causal=causal,
-        guarded=truths,
+        guarded=mask is not None,
     )
 
 
@@ -147,7 +152,15 @@ def _attention(
     if query.flat is None:
         raise Unfit("its queries were never [batch, length, heads x size]")
     if not query.heads == key.heads == value.heads or query.size != key.size:
-        raise Unfit(f"its queries have {query.heads} heads, its keys {key.heads}")
+        raise Unfit(
+            f"its queries are {query.heads} heads of {query.size}, its keys {key.heads} of "
+            f"{key.size}, its values {value.heads}"
+        )
+    if not _agree(query.batch, key.batch) or not _agree(query.batch, value.batch):
+        raise Unfit(
+            f"its queries are a batch of {query.batch}, its keys of {key.batch}, its values of "
+            f"{value.batch}"
+        )
     flat = key.flat is not None and value.flat is not None
     split = key.split is not None and value.split is not None and value.size == key.size
     if split and (not flat or any(id(t) in outputs for t in (key.split, value.split))):
@@ -172,6 +185,25 @@ def _attention(
         Length(key.length, k, axis),
         anchor,
     )
+
+
+def _agree(a: Dim, b: Dim) -> bool:
+    """Whether two sizes are equal, or may be: one batch is broadcast to another where it is 1, and
+    then exporters write the number."""
+    return a == b or (isinstance(a, Size) and isinstance(b, Size))
+
+
+def _check_biases(sizes: Sizes, scores: Scores, query: _Heads, key: _Heads) -> None:
+    """Refuse biases that make scores larger; MultiHeadAttention broadcasts the other way only."""
+    known = (query.batch, query.heads, query.length, key.length)
+    for bias in scores.biases:
+        tensor = bias.condition if isinstance(bias, Fill) else bias
+        shape = sizes.shape(tensor)
+        if shape is None or len(shape) > len(known):
+            raise Unfit(f"'{tensor.name}', added to its scores, is not known to have their axes")
+        for dim, wanted in zip(shape[::-1], known[::-1], strict=False):
+            if dim not in (1, wanted) and (isinstance(dim, int) or wanted == 1):
+                raise Unfit(f"'{tensor.name}', added to its scores, has {dim} for {wanted}")
 
 
 def _heads(sizes: Sizes, tensor: gs.Tensor, layout: Layout) -> _Heads:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import onnx_graphsurgeon as gs
 
-from sardonyx.passes.match import behind, maker
+from sardonyx.passes.origin import behind, maker
 from sardonyx.passes.sizes import Dim, Shape, Sizes
 from sardonyx.passes.sizes.dim import total
 from sardonyx.passes.sizes.shape_rules import reshaped
@@ -88,12 +88,12 @@ def scale_of(sizes: Sizes, node: gs.Node) -> tuple[gs.Tensor, float] | None:
     """What a Mul or Div multiplies by a number, and that number."""
     if node.op not in ("Mul", "Div"):
         return None
-    a, b = node.inputs
-    number = sizes.number(b)
-    if number:
-        return a, number if node.op == "Mul" else 1 / number
-    number = sizes.number(a) if node.op == "Mul" else None
-    return (b, number) if number else None
+    sides = (node.inputs, node.inputs[::-1]) if node.op == "Mul" else (node.inputs,)
+    for tensor, other in sides:
+        number = sizes.number(other)
+        if number and len(sizes.shape(other) or ()) <= len(sizes.shape(tensor) or ()):
+            return tensor, number if node.op == "Mul" else 1 / number
+    return None
 
 
 def _before(sizes: Sizes, node: gs.Node, layout: Layout, parts: Parts) -> Layout | None:

@@ -10,7 +10,7 @@ import onnx_graphsurgeon as gs
 
 from sardonyx.passes.fuse.layout import scale_of
 from sardonyx.passes.fuse.unfit import Unfit
-from sardonyx.passes.match import behind, maker
+from sardonyx.passes.origin import behind, maker
 from sardonyx.passes.sizes import Sizes
 
 LOW = -1e30

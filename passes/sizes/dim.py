@@ -1,57 +1,87 @@
-"""The algebra of sizes: a size is a number, or a number times symbols."""
+"""The algebra of sizes: a size is a number, or a polynomial in symbols."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import reduce
+from itertools import pairwise, product
 from typing import TypeAlias
+
+_Symbols: TypeAlias = tuple[str, ...]
+"""A product of symbols, sorted; of none, 1."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """``number`` times ``symbols`` (sorted, at least one); a sum is a symbol "a + b" itself."""
+    """A sum of products of symbols, each times a number that is not 0.
 
-    number: int
-    symbols: tuple[str, ...]
+    ``terms``: products and numbers, sorted; at least one product has symbols. A size of a tensor
+    has no number below 0; a value computed from sizes may have.
+    """
+
+    terms: tuple[tuple[_Symbols, int], ...]
 
     def __mul__(self, other: Dim) -> Dim:
-        if isinstance(other, int):
-            return Size(self.number * other, self.symbols) if other else 0
-        return Size(self.number * other.number, tuple(sorted(self.symbols + other.symbols)))
+        terms: Counter[_Symbols] = Counter()
+        for (a, m), (b, n) in product(_terms(self), _terms(other)):
+            terms[tuple(sorted(a + b))] += m * n
+        return _dim(terms)
 
     __rmul__ = __mul__
 
     def __str__(self) -> str:
-        parts = [str(self.number)] if self.number != 1 else []
-        return "*".join([*parts, *(f"({s})" if _is_sum(s) else s for s in self.symbols)])
+        return " + ".join(_written(*term) for term in self.terms)
 
+    @property
+    def symbols(self) -> set[str]:
+        """All symbols in it."""
+        return {symbol for symbols, _ in self.terms for symbol in symbols}
 
-UNKNOWN = "?"
-"""How the symbol of a size begins of which nothing is known."""
 
 Dim: TypeAlias = int | Size
 Shape: TypeAlias = tuple[Dim, ...]
 
+UNKNOWN = "?"
+"""How the symbol of a size begins of which nothing is known."""
+
+
+_MANY = 64
+"""Terms and symbols of a size above which it is not followed."""
+
+
+def named(name: str) -> Size:
+    """The size that is this symbol and no more."""
+    return Size((((name,), 1),))
+
 
 def is_unknown(dim: Dim, since: int = 0) -> bool:
-    """Whether nothing is known of a size. ``since``: the number of the first that counts."""
-    if isinstance(dim, int) or not dim.symbols[0].startswith(UNKNOWN):
+    """Whether nothing is known of a part of a size. ``since``: the number of the first such symbol
+    that counts."""
+    if isinstance(dim, int):
         return False
-    first = dim.symbols[0].removeprefix(UNKNOWN)
-    return not first.isdigit() or int(first) >= since
+    numbers = [s.removeprefix(UNKNOWN) for s in dim.symbols if s.startswith(UNKNOWN)]
+    return any(int(number) >= since for number in numbers)
 
 
 def symbol(text: str) -> Dim:
-    """The size that ``text`` names: "batch", "2*batch", "past + 1", "batch*(past + 1)"."""
-    if "+" in re.sub(r"\(.*?\)", "", text):
-        return Size(1, (" + ".join(sorted(term.strip() for term in text.split("+"))),))
-    factors = [factor.strip("() ") for factor in text.split("*")]
-    number = math.prod(int(factor) for factor in factors if factor.isdigit())
-    symbols = [symbol(f) if "+" in f else Size(1, (f,)) for f in factors if not f.isdigit()]
-    return math.prod(symbols, start=number)
+    """The size that ``text`` names: "batch", "2*batch", "past + 1", "batch*(past + 1)".
+
+    What is written with other signs, "length // 2", is one symbol.
+    """
+    text = text.strip()
+    terms, factors = _split(text, "+"), _split(text, "*")
+    if len(terms) > 1 and all(terms):
+        return reduce(plus, map(symbol, terms))
+    if len(factors) > 1 and all(factors) and not re.search("[-/%]", _bare(text).lstrip("-")):
+        return math.prod(map(symbol, factors), start=1)
+    if re.fullmatch("-?[0-9]+", text):
+        return int(text)
+    bracketed = text.startswith("(") and not _bare(text).strip(_BLANK)
+    return symbol(text[1:-1]) if bracketed else named(text)
 
 
 def total(shape: Shape) -> Dim:
@@ -61,64 +91,83 @@ def total(shape: Shape) -> Dim:
 
 def plus(a: Dim, b: Dim) -> Dim:
     """a + b."""
-    if isinstance(a, int) and isinstance(b, int):
-        return a + b
-    if 0 in (a, b):
-        return b if a == 0 else a
-    if isinstance(a, Size) and isinstance(b, Size) and a.symbols == b.symbols:
-        return Size(a.number + b.number, a.symbols)
-    return Size(1, (" + ".join(sorted(_terms(a) + _terms(b))),))
+    terms = Counter(dict(_terms(a)))
+    terms.update(dict(_terms(b)))
+    return _dim(terms)
 
 
-def minus(a: Dim, b: Dim) -> Dim | None:
-    """a - b, where it is no less than 0 whatever the symbols are."""
-    if isinstance(a, int) and isinstance(b, int):
-        return a - b
-    if b == 0:
-        return a
-    rest = Counter(_terms(a))
-    rest.subtract(_terms(b))
-    if min(rest.values()) < 0:
-        return None
-    left = [*rest.elements()]
-    return symbol(" + ".join(left)) if left and not left[0].isdigit() else None if left else 0
+def minus(a: Dim, b: Dim) -> Dim:
+    """a - b, which may be below 0."""
+    return plus(a, -1 * b)
+
+
+def is_natural(dim: Dim) -> bool:
+    """Whether it is 0 or more whatever the symbols are, as sizes are."""
+    return all(number > 0 for _, number in _terms(dim))
+
+
+def is_large(dim: Dim) -> bool:
+    """Whether it is no size that a graph which runs computes."""
+    if isinstance(dim, int):
+        return abs(dim) >= 1 << 63
+    numbers = any(abs(number) >= 1 << 31 for _, number in dim.terms)
+    return numbers or sum(1 + len(symbols) for symbols, _ in dim.terms) > _MANY
 
 
 def over(a: Dim, b: Dim) -> Dim | None:
     """a / b, where it is whole whatever the symbols are."""
-    number, rest = _number(a), Counter(_symbols(a))
-    rest.subtract(_symbols(b))
-    below = _number(b)
-    if below == 0 or number % below or any(held < 0 for held in rest.values()):
+    if b == 0:
         return None
-    symbols = tuple(sorted(rest.elements()))
-    return Size(number // below, symbols) if symbols and number else number // below
+    below, divisor = _leading(b)
+    result: Dim = 0
+    while a != 0:
+        above, number = _leading(a)
+        symbols = Counter(above)
+        symbols.subtract(below)
+        if number % divisor or min(symbols.values(), default=0) < 0:
+            return None
+        step = _dim({tuple(sorted(symbols.elements())): number // divisor})
+        a, result = minus(a, step * b), plus(result, step)
+    return result
 
 
 def evaluated(dim: Dim, size_of: Callable[[str], int]) -> int:
     """The number that a size is where its symbols are numbers."""
-    if isinstance(dim, int):
-        return dim
-    sums = [[int(t) if t.isdigit() else size_of(t) for t in _split(s)] for s in dim.symbols]
-    return dim.number * math.prod(map(sum, sums))
+    return sum(number * math.prod(map(size_of, symbols)) for symbols, number in _terms(dim))
 
 
-def _number(a: Dim) -> int:
-    return a if isinstance(a, int) else a.number
+def _terms(dim: Dim) -> tuple[tuple[_Symbols, int], ...]:
+    return dim.terms if isinstance(dim, Size) else (((), dim),) if dim else ()
 
 
-def _symbols(a: Dim) -> tuple[str, ...]:
-    return () if isinstance(a, int) else a.symbols
+def _dim(terms: Mapping[_Symbols, int]) -> Dim:
+    held = tuple(sorted((symbols, number) for symbols, number in terms.items() if number))
+    return Size(held) if any(symbols for symbols, _ in held) else sum(n for _, n in held)
 
 
-def _terms(a: Dim) -> list[str]:
-    plain = isinstance(a, Size) and a.number == 1 and len(a.symbols) == 1
-    return _split(a.symbols[0]) if plain and isinstance(a, Size) else [str(a)]
+def _leading(dim: Dim) -> tuple[_Symbols, int]:
+    """The term of most symbols, of these the first: products keep this order."""
+    return min(_terms(dim), key=lambda term: (-len(term[0]), term[0]))
 
 
-def _split(symbols: str) -> list[str]:
-    return symbols.split(" + ")
+def _written(symbols: _Symbols, number: int) -> str:
+    if number == 1 and len(symbols) == 1:
+        return symbols[0]
+    factors = [str(number)] if number != 1 or not symbols else []
+    return "*".join([*factors, *(f"({s})" if re.search("[-/%]", s) else s for s in symbols)])
 
 
-def _is_sum(symbols: str) -> bool:
-    return " + " in symbols
+_BLANK = "_"
+
+
+def _bare(text: str) -> str:
+    """The text with blanks for all that stands in brackets."""
+    while (bare := re.sub(r"\([^()]*\)", lambda found: _BLANK * len(found[0]), text)) != text:
+        text = bare
+    return text
+
+
+def _split(text: str, sign: str) -> list[str]:
+    """What stands between signs that are in no brackets."""
+    places = [-1, *(i for i, c in enumerate(_bare(text)) if c == sign), len(text)]
+    return [text[a + 1 : b].strip() for a, b in pairwise(places)]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import onnx_graphsurgeon as gs
 
 from sardonyx.passes.fused import operand
-from sardonyx.passes.sizes.dim import Dim, Shape, Size, minus, over, plus, total
+from sardonyx.passes.sizes.dim import Dim, Shape, Size, is_natural, minus, over, plus, total
 from sardonyx.passes.sizes.value_rules import axes_of, bounds_of
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def reshaped(sizes: Sizes, node: gs.Node, shape: Shape | None) -> Shape | None:
     if len(open_places) == 1 and shape is not None and None not in target.tolist():
         known = tuple(dim for dim in dims if dim is not None)
         dims[open_places[0]] = over(total(shape), total(known))
-    return tuple(sizes.unknown() if dim is None else dim for dim in dims)
+    return sizes.lengths(dims)
 
 
 def _flatten(sizes: Sizes, node: gs.Node) -> Shapes:
@@ -129,16 +129,15 @@ def _unsqueeze(sizes: Sizes, node: gs.Node) -> Shapes:
 
 def _squeeze(sizes: Sizes, node: gs.Node) -> Shapes:
     shape, axes = sizes.shape(node.inputs[0]), axes_of(sizes, node)
-    if shape is None or (axes is None and any(not isinstance(dim, int) for dim in shape)):
+    if shape is None or not axes:
         return [None]
-    gone = [i for i, dim in enumerate(shape) if dim == 1] if axes is None else axes
-    gone = [axis % len(shape) for axis in gone]
+    gone = [axis % len(shape) for axis in axes]
     return [tuple(dim for i, dim in enumerate(shape) if i not in gone)]
 
 
 def _reduce(sizes: Sizes, node: gs.Node) -> Shapes:
     shape, axes = sizes.shape(node.inputs[0]), axes_of(sizes, node)
-    if shape is None or axes is None:
+    if shape is None or not axes:
         return [None]
     gone = [axis % len(shape) for axis in axes]
     if node.attrs.get("keepdims", 1):
@@ -147,14 +146,13 @@ def _reduce(sizes: Sizes, node: gs.Node) -> Shapes:
 
 
 def _concat(sizes: Sizes, node: gs.Node) -> Shapes:
-    shapes = [sizes.shape(tensor) for tensor in node.inputs]
-    first = shapes[0]
-    if first is None or any(s is None or len(s) != len(first) for s in shapes):
+    shapes = [shape for tensor in node.inputs if (shape := sizes.shape(tensor)) is not None]
+    if len(shapes) < len(node.inputs):
         return [None]
-    axis = node.attrs["axis"] % len(first)
-    dims = list(first)
+    dims = list(shapes[0])
+    axis = node.attrs["axis"] % len(dims)
     for shape in shapes[1:]:
-        dims[axis] = plus(dims[axis], shape[axis] if shape else 0)
+        dims[axis] = plus(dims[axis], shape[axis])
     return [tuple(dims)]
 
 
@@ -168,8 +166,7 @@ def _split(sizes: Sizes, node: gs.Node) -> Shapes:
     if lengths is None:
         even = over(shape[axis], parts) if given is None else None
         lengths = [even] * parts
-    whole = [sizes.unknown() if length is None else length for length in lengths]
-    return [(*shape[:axis], length, *shape[axis + 1 :]) for length in whole]
+    return [(*shape[:axis], length, *shape[axis + 1 :]) for length in sizes.lengths(lengths)]
 
 
 def _slice(sizes: Sizes, node: gs.Node) -> Shapes:
@@ -177,60 +174,67 @@ def _slice(sizes: Sizes, node: gs.Node) -> Shapes:
     if shape is None:
         return [None]
     if bounds is None:
-        return [tuple(sizes.unknown() for _ in shape)]
-    dims = list(shape)
+        return [sizes.lengths([None] * len(shape))]
+    dims: list[Dim | None] = [*shape]
     for start, end, axis, step in bounds:
-        dims[axis] = sizes.unknown() if step != 1 else _cut(sizes, dims[axis], start, end)
-    return [tuple(dims)]
+        dims[axis] = _cut(shape[axis], start, end) if step == 1 else None
+    return [sizes.lengths(dims)]
 
 
-def _cut(sizes: Sizes, size: Dim, start: Dim | None, end: Dim | None) -> Dim:
+def _cut(size: Dim, start: Dim | None, end: Dim | None) -> Dim | None:
     """How much of ``size`` lies between two bounds.
 
-    What is cut off at a symbol is taken to be that long: tables of positions are cut to the length
-    of a sequence, and a longer sequence cannot be added to them.
+    A number is taken to be as large as the symbols that it is cut at: tables of positions are cut
+    to the length of a sequence, and a longer sequence cannot be added to them.
     """
-    if start == 0 and isinstance(end, Size):
-        return end
-    if isinstance(start, Size) and start.number < 0 and isinstance(end, int) and end >= _END:
-        return -1 * start
-    if start == 0 and isinstance(end, int) and end >= _END:
-        return size
     if isinstance(size, int) and isinstance(start, int) and isinstance(end, int):
-        return len(range(size)[slice(start, end)])
-    return sizes.unknown()
+        return len(range(size)[start:end])
+    low, high = _from_front(start, size), _from_front(end, size)
+    if low is None or high is None or not is_natural(minus(high, low)):
+        return None
+    whole = isinstance(size, int) or is_natural(minus(size, high))
+    return minus(high, low) if whole else None
+
+
+def _from_front(bound: Dim | None, size: Dim) -> Dim | None:
+    """A bound of a slice, counted from the front."""
+    if bound is None or (isinstance(bound, int) and bound >= _END):
+        return None if bound is None else size
+    if is_natural(bound):
+        return bound
+    from_front = plus(size, bound)
+    whole = isinstance(size, int) or is_natural(from_front)
+    return from_front if whole and is_natural(minus(0, bound)) else None
 
 
 def _expand(sizes: Sizes, node: gs.Node) -> Shapes:
     shape, target = sizes.shape(node.inputs[0]), sizes.values(node.inputs[1])
     if shape is None or target is None:
         return [None]
-    wanted = tuple(sizes.unknown() if dim is None else dim for dim in target.tolist())
-    return [broadcast(sizes, shape, wanted)]
+    return [broadcast(sizes, shape, sizes.lengths(target.tolist()))]
 
 
 def _tile(sizes: Sizes, node: gs.Node) -> Shapes:
     shape, repeats = sizes.shape(node.inputs[0]), sizes.values(node.inputs[1])
     if shape is None or repeats is None:
         return [None]
-    pairs = zip(shape, repeats.tolist(), strict=True)
-    return [tuple(sizes.unknown() if times is None else dim * times for dim, times in pairs)]
+    pairs = zip(shape, sizes.lengths(repeats.tolist()), strict=True)
+    return [tuple(dim * times for dim, times in pairs)]
 
 
 def _filled(sizes: Sizes, node: gs.Node) -> Shapes:
     target = sizes.values(node.inputs[0])
-    if target is None:
-        return [None]
-    return [tuple(sizes.unknown() if dim is None else dim for dim in target.tolist())]
+    return [None if target is None else sizes.lengths(target.tolist())]
 
 
 def _range(sizes: Sizes, node: gs.Node) -> Shapes:
     values = [sizes.values(tensor) for tensor in node.inputs]
-    start, limit, step = (None if v is None else v.reshape(-1)[0] for v in values)
-    if step != 1 or start is None or limit is None:
+    start, limit, step = (None if v is None else v.item() for v in values)
+    if isinstance(start, int) and isinstance(limit, int) and isinstance(step, int):
+        return [(len(range(start, limit, step)),)]
+    if step != 1 or not isinstance(start, int | Size) or not isinstance(limit, int | Size):
         return [(sizes.unknown(),)]
-    length = minus(limit, start)
-    return [(sizes.unknown() if length is None else length,)]
+    return [sizes.lengths([minus(limit, start)])]
 
 
 def _shape(sizes: Sizes, node: gs.Node) -> Shapes:
@@ -258,8 +262,8 @@ def _multi_head_attention(sizes: Sizes, node: gs.Node) -> Shapes:
 
 _UNARY = (
     "Abs Cast Clip CumSum Dropout Elu Erf Exp Gelu Identity IsInf IsNaN LayerNormalization "
-    "LeakyRelu Log LogSoftmax Neg Not RMSNormalization Reciprocal Relu Selu Sigmoid Sign "
-    "SimplifiedLayerNormalization Sin Cos Softmax Softplus Sqrt Tanh Trilu"
+    "LeakyRelu Log LogSoftmax Neg Not RMSNormalization Reciprocal Relu ScatterElements ScatterND "
+    "Selu Sigmoid Sign SimplifiedLayerNormalization Sin Cos Softmax Softplus Sqrt Tanh Trilu"
 )
 _BINARY = (
     "Add And BitwiseAnd BitwiseOr Div Equal Greater GreaterOrEqual Less LessOrEqual Max Mean Min "

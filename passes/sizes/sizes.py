@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
+from typing import TypeGuard
 
 import onnx_graphsurgeon as gs
 
-from sardonyx.passes.sizes.dim import UNKNOWN, Dim, Shape, Size, is_unknown, symbol
+from sardonyx.passes.sizes.dim import (
+    UNKNOWN,
+    Dim,
+    Shape,
+    Size,
+    is_large,
+    is_natural,
+    is_unknown,
+    named,
+    symbol,
+)
 from sardonyx.passes.sizes.shape_rules import SHAPE_RULES
 from sardonyx.passes.sizes.value_rules import VALUE_RULES, Values
 from sardonyx.passes.weights import values_of
+
+_log = logging.getLogger(__name__)
 
 FEW = 64
 """Elements up to which values are followed: shapes, and scalars computed from them."""
@@ -46,9 +60,7 @@ class Sizes:
     def values(self, tensor: gs.Tensor) -> Values | None:
         """The elements of a small tensor: numbers, sizes, None for one that is not known."""
         if id(tensor) not in self._values:
-            few = isinstance(tensor, gs.Constant) and math.prod(tensor.shape) <= FEW
-            held = values_of(tensor).astype(object) if few else None
-            self._values[id(tensor)] = tensor, held
+            self._values[id(tensor)] = tensor, _held(tensor)
         return self._values[id(tensor)][1]
 
     def number(self, tensor: gs.Tensor) -> float | None:
@@ -61,7 +73,11 @@ class Sizes:
 
     def unknown(self) -> Size:
         """A size of which nothing is known."""
-        return Size(1, (f"{UNKNOWN}{next(self._unnamed)}",))
+        return named(f"{UNKNOWN}{next(self._unnamed)}")
+
+    def lengths(self, values: Iterable[object]) -> Shape:
+        """Values as sizes; what is not known, or may be below 0, as a size that is not known."""
+        return tuple(value if _is_size(value) else self.unknown() for value in values)
 
     def _follow(self, graph: gs.Graph) -> None:
         for node in graph.nodes:
@@ -71,6 +87,12 @@ class Sizes:
                 self._infer(node)
 
     def _infer(self, node: gs.Node) -> None:
+        try:
+            self._apply(node)
+        except (ArithmeticError, LookupError, TypeError, ValueError):
+            _log.debug("nothing is known of what '%s' makes: it cannot run", node.name)
+
+    def _apply(self, node: gs.Node) -> None:
         key = node.op if node.domain in (None, "", "ai.onnx") else f"{node.domain}.{node.op}"
         if key in SHAPE_RULES:
             unheard = next(self._unnamed)
@@ -95,13 +117,25 @@ class Sizes:
         """
         declared = self._declared(tensor)
         if shape is None or declared is None or len(declared) != len(shape):
-            return declared if shape is None else shape
+            return declared if shape is None else self.lengths(shape)
         return tuple(
             known if isinstance(known, int) or is_unknown(own, unheard) else own
-            for own, known in zip(shape, declared, strict=True)
+            for own, known in zip(self.lengths(shape), declared, strict=True)
         )
 
     def _dim(self, declared: int | str | None) -> Dim:
-        if declared is None or declared == "" or (declared != 0 and declared == -1):
-            return self.unknown()
-        return symbol(declared) if isinstance(declared, str) else int(declared)
+        if isinstance(declared, str) and declared and UNKNOWN not in declared:
+            return self.lengths([symbol(declared)])[0]
+        return int(declared) if isinstance(declared, int) and declared >= 0 else self.unknown()
+
+
+def _is_size(value: object) -> TypeGuard[Dim]:
+    return isinstance(value, int | Size) and is_natural(value) and not is_large(value)
+
+
+def _held(tensor: gs.Tensor) -> Values | None:
+    """The numbers in a small constant."""
+    if not isinstance(tensor, gs.Constant) or math.prod(tensor.shape) > FEW:
+        return None
+    values = values_of(tensor)
+    return values.astype(object) if values.dtype.kind in "biuf" else None

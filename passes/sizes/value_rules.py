@@ -12,7 +12,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from sardonyx.passes.fused import operand
-from sardonyx.passes.sizes.dim import Dim, Size, minus, over, plus, total
+from sardonyx.passes.sizes.dim import Dim, Size, is_large, is_natural, minus, over, plus, total
 
 if TYPE_CHECKING:
     from sardonyx.passes.sizes.sizes import Sizes
@@ -21,7 +21,9 @@ Values = NDArray[np.object_]
 Rule = Callable[["Sizes", gs.Node], Values | None]
 """The elements of a node's first output."""
 
-_FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE, onnx.TensorProto.FLOAT16)
+_INTEGERS: dict[int, int] = {onnx.TensorProto.INT32: 1 << 31, onnx.TensorProto.INT64: 1 << 63}
+"""Types of sizes, and the first number above what they hold."""
+_FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.DOUBLE)
 
 
 def axes_of(sizes: Sizes, node: gs.Node) -> list[int] | None:
@@ -48,7 +50,7 @@ def bounds_of(
     steps = np.ones(count, object) if given[3] is None else steps
     if axes is None or steps is None or None in axes.tolist():
         return None
-    columns = zip(*(v.reshape(-1).tolist() for v in (starts, ends, axes, steps)), strict=True)
+    columns = zip(*(v.tolist() for v in (starts, ends, axes, steps)), strict=True)
     return [(start, end, axis % len(shape), step) for start, end, axis, step in columns]
 
 
@@ -78,9 +80,18 @@ def _cast(sizes: Sizes, node: gs.Node) -> Values | None:
     values = sizes.values(node.inputs[0])
     if values is None:
         return None
-    to_float = node.attrs["to"] in _FLOATS
-    kind: Callable[[Any], Any] = float if to_float else int
-    return _each(lambda v: kind(v) if isinstance(v, int | float) else v, values)
+    to = node.attrs["to"]
+    return _each(lambda v: _converted(v, to), values)
+
+
+def _converted(value: Any, to: int) -> Any:
+    if to == onnx.TensorProto.BOOL:
+        return bool(value) if _numbers(value) else None
+    if to in _FLOATS:
+        return float(value) if _numbers(value) else value
+    if isinstance(value, Size):
+        return value if to in _INTEGERS else None
+    return int(value) if abs(value) < _INTEGERS.get(to, 0) else None
 
 
 def _each(function: Callable[..., Any], *values: Values) -> Values:
@@ -89,8 +100,13 @@ def _each(function: Callable[..., Any], *values: Values) -> Values:
     result = np.empty(spread[0].shape, object)
     for place in np.ndindex(result.shape):
         held = [array[place] for array in spread]
-        result[place] = None if any(v is None for v in held) else function(*held)
+        result[place] = None if any(v is None for v in held) else _moderate(function(*held))
     return result
+
+
+def _moderate(value: Any) -> Any:
+    """A value, unless it is too large to be followed."""
+    return None if isinstance(value, int | Size) and is_large(value) else value
 
 
 def _elementwise(function: Callable[..., Any]) -> Rule:
@@ -106,36 +122,35 @@ def _numbers(*values: object) -> bool:
     return all(isinstance(v, int | float) for v in values)
 
 
+def _whole(*values: object) -> bool:
+    return all(isinstance(v, int | Size) for v in values)
+
+
 def _add(a: Any, b: Any) -> Any:
-    return a + b if _numbers(a, b) else plus(a, b)
-
-
-def _subtract(a: Any, b: Any) -> Any:
-    return a - b if _numbers(a, b) else minus(a, b)
+    if _numbers(a, b):
+        return a + b
+    return plus(a, b) if _whole(a, b) else None
 
 
 def _multiply(a: Any, b: Any) -> Any:
-    whole = isinstance(a, int | Size) and isinstance(b, int | Size)
-    return a * b if whole or _numbers(a, b) else None
+    return a * b if _whole(a, b) or _numbers(a, b) else None
 
 
 def _divide(a: Any, b: Any) -> Any:
-    if isinstance(a, float) or isinstance(b, float):
-        return a / b if _numbers(a, b) and b != 0 else None
+    if _numbers(a, b) and (isinstance(a, float) or isinstance(b, float)):
+        return a / b if b != 0 else None
     if _numbers(a, b):
-        return int(a / b) if b != 0 else None
-    return over(a, b)
+        return abs(a) // abs(b) * (1 if (a < 0) == (b < 0) else -1) if b != 0 else None
+    return over(a, b) if _whole(a, b) else None
 
 
 def _equal(a: Any, b: Any) -> bool | None:
-    if a == b:
-        return True
-    if _numbers(a, b):
-        return False
-    number, size = (a, b) if _numbers(a) else (b, a)
-    if not _numbers(number) or not isinstance(size, Size):
+    if _numbers(a, b) or a == b:
+        return bool(a == b)
+    if not _whole(a, b):
         return None
-    return False if number < 0 < size.number else None  # no size is negative
+    apart = any(is_natural(minus(minus(x, y), 1)) for x, y in ((a, b), (b, a)))
+    return False if apart else None
 
 
 def _root(a: Any) -> float | None:
@@ -157,7 +172,7 @@ def _where(sizes: Sizes, node: gs.Node) -> Values | None:
 
 def _gather(sizes: Sizes, node: gs.Node) -> Values | None:
     values, ids = (sizes.values(tensor) for tensor in node.inputs[:2])
-    if values is None or ids is None or values.ndim != 1 or None in ids.reshape(-1).tolist():
+    if values is None or ids is None or values.ndim != 1 or not _numbers(*ids.flat):
         return None
     return np.asarray(values[ids.astype(np.int64)], object)
 
@@ -176,7 +191,7 @@ def _concat(sizes: Sizes, node: gs.Node) -> Values | None:
 
 def _slice(sizes: Sizes, node: gs.Node) -> Values | None:
     values, bounds = sizes.values(node.inputs[0]), bounds_of(sizes, node)
-    if values is None or values.ndim != 1 or bounds is None:
+    if values is None or values.ndim != 1 or bounds is None or len(bounds) != 1:
         return None
     ((start, end, _, step),) = bounds
     if not _numbers(start, end, step):
@@ -191,7 +206,8 @@ def _unsqueeze(sizes: Sizes, node: gs.Node) -> Values | None:
 
 def _squeeze(sizes: Sizes, node: gs.Node) -> Values | None:
     values, axes = sizes.values(node.inputs[0]), axes_of(sizes, node)
-    if values is None:
+    given = "axes" in node.attrs or operand(node, 1) is not None
+    if values is None or (given and not axes):
         return None
     return np.asarray(values.squeeze(None if axes is None else tuple(axes)), object)
 
@@ -200,7 +216,7 @@ def _reshape(sizes: Sizes, node: gs.Node) -> Values | None:
     values, target = (sizes.values(tensor) for tensor in node.inputs[:2])
     if values is None or target is None or not _numbers(*target.tolist()):
         return None
-    return values.reshape([values.shape[i] if d == 0 else d for i, d in enumerate(target)])
+    return values.reshape([d or values.shape[i] for i, d in enumerate(target)])
 
 
 def _filled(sizes: Sizes, node: gs.Node) -> Values | None:
@@ -214,7 +230,7 @@ def _filled(sizes: Sizes, node: gs.Node) -> Values | None:
 
 def _product(sizes: Sizes, node: gs.Node) -> Values | None:
     values = sizes.values(node.inputs[0])
-    if values is None or values.ndim != 1 or None in values.tolist():
+    if values is None or values.ndim != 1 or not _whole(*values.tolist()):
         return None
     result = np.array(total(tuple(values.tolist())), object)
     return result.reshape(1) if node.attrs.get("keepdims", 1) else result
@@ -230,7 +246,7 @@ VALUE_RULES: dict[str, Rule] = {
     "Gather": _gather,
     "Identity": _identity,
     "Mul": _elementwise(_multiply),
-    "Neg": _elementwise(lambda a: _multiply(a, -1)),
+    "Neg": _elementwise(lambda a: _multiply(-1, a)),
     "ReduceProd": _product,
     "Reshape": _reshape,
     "Shape": _shape,
@@ -238,7 +254,7 @@ VALUE_RULES: dict[str, Rule] = {
     "Slice": _slice,
     "Sqrt": _elementwise(_root),
     "Squeeze": _squeeze,
-    "Sub": _elementwise(_subtract),
+    "Sub": _elementwise(lambda a, b: _add(a, _multiply(-1, b))),
     "Unsqueeze": _unsqueeze,
     "Where": _where,
 }
