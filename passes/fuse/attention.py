@@ -1,40 +1,46 @@
-"""fuse-attention: softmax(q k' + bias) v becomes onnxruntime's MultiHeadAttention."""
+"""fuse-attention: softmax(q k' + bias) v becomes one op."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
 from sardonyx.passes.base import Pass
 from sardonyx.passes.facts import CONSTANTS_ARE_INITIALIZERS
-from sardonyx.passes.fuse.attention_bias import AttentionBias, may_be_infinite
+from sardonyx.passes.fuse.attention_bias import AttentionBias
+from sardonyx.passes.fuse.attention_ops import (
+    FIRST_STANDARD,
+    multi_head_attention,
+    standard_attention,
+)
 from sardonyx.passes.fuse.attention_parts import Attention, attention_of
 from sardonyx.passes.fuse.dying import dying
 from sardonyx.passes.fuse.unfit import Unfit
-from sardonyx.passes.fused import MICROSOFT
 from sardonyx.passes.journal import Fusion, Journal, Miss
 from sardonyx.passes.metadata import annotate, inherit
-from sardonyx.passes.origin import maker
+from sardonyx.passes.origin import is_standard
 from sardonyx.passes.rewrite import Draft, Replacements, replace_nodes
 from sardonyx.passes.scopes import scopes
 from sardonyx.passes.sizes import Sizes
+
+Write = Callable[[Draft, Draft, Attention, AttentionBias], None]
 
 
 @dataclass(frozen=True)
 class FuseAttention(Pass):
     """``merge(softmax(scale split(q) split(k)' + bias) split(v))``  ->
-    ``MultiHeadAttention(q, k, v, , , bias)``.
+    ``MultiHeadAttention(q, k, v, , , bias)``, or from opset 23 on ``Attention(q, k, v, bias)``.
 
     split takes [B, T, N D] to [B, N, T, D] and merge the way back, in whatever Reshapes and
     Transposes; the Attention of opset 23 stands for the middle too. ``bias`` is all that is added
     to the scores or stands in their place: masks, relative positions. It is made once for all
     layers that share it. Keys and values that are split already, or follow those of the past, are
-    taken as they are.
-    Does not fire where
+    taken as they are, by MultiHeadAttention only. ``standard``: whether to write Attention, whose
+    kernel is the faster one, at all. Does not fire where
 
     1. the values are not float32, the only ones of onnxruntime's kernel,
     2. scores are computed in another way, or scaled after something was added to them,
@@ -42,6 +48,8 @@ class FuseAttention(Pass):
     4. sizes do not show that split and merge are what they seem,
     5. something else reads the scores or the probabilities, as a graph that returns them.
     """
+
+    standard: bool = True
 
     name: ClassVar[str] = "fuse-attention"
     requires: ClassVar = (CONSTANTS_ARE_INITIALIZERS,)
@@ -59,7 +67,9 @@ class FuseAttention(Pass):
             for node in _anchors(scope):
                 try:
                     found = attention_of(sizes, node, outputs)
-                    replacements |= _fuse(scope, found, bias, journal)
+                    standard = self.standard and found.whole and graph.opset >= FIRST_STANDARD
+                    write = standard_attention if standard else multi_head_attention
+                    replacements |= _fuse(scope, found, bias, write, journal)
                 except Unfit as reason:
                     name = node.name or node.outputs[0].name
                     journal.missed.append(Miss(self.name, name, str(reason)))
@@ -68,61 +78,33 @@ class FuseAttention(Pass):
 
 
 def _anchors(graph: gs.Graph) -> list[gs.Node]:
-    named = [node for node in graph.nodes if node.op in ("Softmax", "Attention")]
-    return [node for node in named if maker(node.outputs[0]) is node]
+    """Softmaxes, and Attentions of split heads."""
+    named = [n for n in graph.nodes if n.op in ("Softmax", "Attention") and is_standard(n)]
+    return [node for node in named if "q_num_heads" not in node.attrs]
 
 
-def _fuse(scope: gs.Graph, found: Attention, bias: AttentionBias, journal: Journal) -> Replacements:
+def _fuse(
+    scope: gs.Graph, found: Attention, bias: AttentionBias, write: Write, journal: Journal
+) -> Replacements:
     gone = dying(scope, [found.merged], found.reads)
     _check_alone(found, gone)
     name = found.anchor.name or found.anchor.outputs[0].name
     shared, draft = Draft(name, np.float32), Draft(name, np.float32)
-    added = bias.make(shared, found.biases, found.queries, found.keys)
-    attend = _attend(draft, found, added)
+    write(shared, draft, found, bias)
+    made = draft.nodes[0]
+    inherit(made, found.anchor)
+    annotate(made, **{"pass": FuseAttention.name})
+    if found.rows:
+        shape = draft.constant("Rows/Shape", [-1, found.heads * found.head_size], np.int64)
+        draft.add("Reshape", "Rows", [draft.nodes[-1].outputs[0], shape])
     result = found.merged.outputs[0]
     for node in (n for n in scope.nodes if id(n) in gone):
         node.inputs.clear()
         node.outputs.clear()
-    _finish(draft, found)
     draft.nodes[-1].outputs[0] = result
-    journal.fused.append(Fusion(FuseAttention.name, attend.name, attend.op, len(gone)))
+    journal.fused.append(Fusion(FuseAttention.name, made.name, made.op, len(gone)))
     new = {id(found.anchor): shared.nodes, id(found.merged): draft.nodes}
     return {key: [] for key in gone} | new
-
-
-def _attend(draft: Draft, found: Attention, added: gs.Tensor | None) -> gs.Node:
-    operands = [found.query, found.key, found.value, None, None, added]
-    while operands[-1] is None:
-        operands.pop()
-    given = [gs.Variable.empty() if t is None else t for t in operands]
-    draft.add("MultiHeadAttention", "Attend", given, domain=MICROSOFT, **_attributes(found))
-    attend = draft.nodes[-1]
-    inherit(attend, found.anchor)
-    annotate(attend, **{"pass": FuseAttention.name})
-    return attend
-
-
-def _finish(draft: Draft, found: Attention) -> None:
-    """What some exporters do behind attention: 0 for queries that no key counts for, of which
-    softmax makes NaN; rows [B S, N D]."""
-    (result,) = draft.nodes[-1].outputs[:1]
-    if found.guarded and may_be_infinite(found.biases):
-        nobody = draft.add("IsNaN", "Nobody", [result], dtype=np.bool_)
-        zero = draft.constant("Zero", 0, np.float32)
-        result = draft.add("Where", "Guard", [nobody, zero, result])
-    if found.rows:
-        shape = draft.constant("Rows/Shape", [-1, found.heads * found.head_size], np.int64)
-        draft.add("Reshape", "Rows", [result, shape])
-
-
-def _attributes(found: Attention) -> dict[str, Any]:
-    default = 1 / math.sqrt(found.head_size)
-    attributes: dict[str, Any] = {"num_heads": found.heads}
-    if not math.isclose(found.scale, default, rel_tol=1e-6):
-        attributes["scale"] = found.scale
-    if found.causal:
-        attributes["unidirectional"] = 1
-    return attributes
 
 
 def _check_alone(found: Attention, gone: set[int]) -> None:

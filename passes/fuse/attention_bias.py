@@ -14,6 +14,9 @@ from sardonyx.passes.rewrite import Draft
 from sardonyx.passes.sizes import Dim, Shape, Sizes
 from sardonyx.passes.sizes.shape_rules import broadcast
 
+FLOOR = -1e37
+"""Any score drowns in it, and it is far from the lowest float."""
+
 
 @dataclass(frozen=True)
 class Length:
@@ -49,6 +52,12 @@ class AttentionBias:
             return total
         key = ("Expand", id(total), *lengths)
         return self._once(key, [total], None, lambda: _expand(draft, total, queries, keys))[0]
+
+    def raised(self, draft: Draft, bias: gs.Tensor) -> gs.Tensor:
+        """A bias whose elements are not quite the lowest float."""
+        floor = draft.constant("Floor", FLOOR, np.float32)
+        key = ("Max", id(bias))
+        return self._once(key, [bias], None, lambda: draft.add("Max", "Raise", [bias, floor]))[0]
 
     def _first(self, draft: Draft, bias: Bias) -> tuple[gs.Tensor, Shape | None]:
         if not isinstance(bias, Fill):

@@ -34,9 +34,9 @@ FIRST_WITH_LAST_AXIS = 13
 class Attention:
     """``anchor``: its Softmax or Attention. ``inside``: nodes that must have no other reader.
 
-    ``query``: [B, S, N D]; ``key``, ``value``: what MultiHeadAttention takes. ``joins``: the two
-    nodes that put keys and values of the past (``pasts``) before the new ones. ``guarded``: where
-    no key counts the result is 0. ``merged``: the node that makes the result [B, S, N D].
+    ``query``: [B, S, N D]; ``key``, ``value``: [B, T, N D], or [B, N, T, D] of which keys of the
+    past may be a part. ``merged``: the node that makes the result [B, S, N D], or ``rows``
+    [B S, N D]. ``guarded``: where no key counts the result is 0.
     """
 
     anchor: gs.Node
@@ -54,6 +54,11 @@ class Attention:
     guarded: bool = False
     causal: bool = False
     rows: bool = False
+
+    @property
+    def whole(self) -> bool:
+        """Whether keys and values have their heads in one axis."""
+        return self.keys.axis == 1
 
     @property
     def reads(self) -> list[gs.Tensor]:
