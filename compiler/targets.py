@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from sardonyx.passes.base import Pass
+from sardonyx.passes.cleanup.merge_equal import MergeEqual
 from sardonyx.passes.cleanup.remove_unused import RemoveUnused
 from sardonyx.passes.fuse.attention import FuseAttention
 from sardonyx.passes.fuse.gelu import FuseGelu
@@ -29,28 +30,30 @@ class Target:
     standard: bool = False
 
 
-_PORTABLE = Target(
-    prepare=(
-        UnfuseAttention(),
-        UnfuseEmbedLayerNorm(),
-        UnfuseMultiHeadAttention(),
-        UnfuseMatMul(),
-        UnfuseSkipLayerNorm(),
-        UnfuseGelu(),
-    ),
-    standard=True,
+_UNFUSED: tuple[Pass, ...] = (
+    UnfuseAttention(),
+    UnfuseEmbedLayerNorm(),
+    UnfuseMultiHeadAttention(),
+    UnfuseMatMul(),
+    UnfuseSkipLayerNorm(),
+    UnfuseGelu(),
 )
+"""Whatever somebody fused becomes standard ops."""
+
+_PORTABLE = Target(prepare=_UNFUSED, standard=True)
 
 _CPU = Target(
+    prepare=_UNFUSED,
     finish=(
         RaiseOpset(),
+        MergeEqual(),
         FuseAttention(),
         FuseProjectionBias(),
         FuseGelu(),
         FuseLayerNorm(),
         KeepLayerNorm(),
         RemoveUnused(),
-    )
+    ),
 )
 
 TARGETS: dict[str, Target] = {

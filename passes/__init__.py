@@ -2,6 +2,7 @@
 
 from sardonyx.passes.base import Pass
 from sardonyx.passes.cleanup.lift_constants import LiftConstants
+from sardonyx.passes.cleanup.merge_equal import MergeEqual
 from sardonyx.passes.cleanup.remove_unused import RemoveUnused
 from sardonyx.passes.fuse.attention import FuseAttention
 from sardonyx.passes.fuse.gelu import FuseGelu
@@ -31,6 +32,7 @@ PASSES: dict[str, type[Pass]] = {
         UnfuseGelu,
         Gobo,
         RaiseOpset,
+        MergeEqual,
         FuseAttention,
         FuseProjectionBias,
         FuseGelu,
