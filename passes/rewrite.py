@@ -76,9 +76,33 @@ class Draft:
 def take_outputs(node: gs.Node) -> list[gs.Tensor]:
     """Free a node from its inputs and outputs, so that another can produce its outputs."""
     outputs = list(node.outputs)
-    node.inputs.clear()
-    node.outputs.clear()
+    release(node)
     return outputs
+
+
+def release(node: gs.Node) -> None:
+    """Part a node from all that it reads and makes.
+
+    graphsurgeon's own ways compare nodes by name and content: of two that are alike, as in the
+    branches of an If, they may part the other.
+    """
+    for tensor in node.inputs:
+        _forget(tensor.outputs, node)
+    for tensor in node.outputs:
+        _forget(tensor.inputs, node)
+    list.clear(node.inputs)
+    list.clear(node.outputs)
+
+
+def reread(node: gs.Node, slot: int, tensor: gs.Tensor) -> None:
+    """Let a node read another tensor in a slot."""
+    _forget(node.inputs[slot].outputs, node)
+    list.__setitem__(node.inputs, slot, tensor)
+    list.append(tensor.outputs, node)
+
+
+def _forget(nodes: list[gs.Node], node: gs.Node) -> None:
+    list.pop(nodes, next(place for place, held in enumerate(nodes) if held is node))
 
 
 def replace_nodes(graph: gs.Graph, replacements: Replacements) -> None:

@@ -11,6 +11,7 @@ from sardonyx.passes.base import Pass
 from sardonyx.passes.journal import Journal
 from sardonyx.passes.metadata import RESERVED
 from sardonyx.passes.origin import is_standard
+from sardonyx.passes.rewrite import release, reread
 from sardonyx.passes.scopes import scopes
 from sardonyx.passes.weights import values_of
 
@@ -87,6 +88,5 @@ def _redirect(node: gs.Node, first: gs.Node) -> None:
         for reader in list(old.outputs):
             for slot, tensor in enumerate(reader.inputs):
                 if tensor is old:
-                    reader.inputs[slot] = new
-    node.inputs.clear()
-    node.outputs.clear()
+                    reread(reader, slot, new)
+    release(node)

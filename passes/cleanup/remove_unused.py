@@ -7,6 +7,7 @@ import onnx_graphsurgeon as gs
 
 from sardonyx.passes.base import Pass
 from sardonyx.passes.journal import Journal
+from sardonyx.passes.rewrite import release
 from sardonyx.passes.scopes import all_nodes, scopes
 
 
@@ -43,4 +44,4 @@ def _sweep(graph: gs.Graph) -> int:
 def _release(node: gs.Node) -> None:
     """Let go of all that a node reads, also inside its own graphs."""
     for inner in (node, *(n for body in node.subgraphs() for n in all_nodes(body))):
-        inner.inputs.clear()
+        release(inner)

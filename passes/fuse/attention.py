@@ -23,7 +23,7 @@ from sardonyx.passes.fuse.unfit import Unfit
 from sardonyx.passes.journal import Fusion, Journal, Miss
 from sardonyx.passes.metadata import annotate, inherit
 from sardonyx.passes.origin import is_standard
-from sardonyx.passes.rewrite import Draft, Replacements, replace_nodes
+from sardonyx.passes.rewrite import Draft, Replacements, release, replace_nodes
 from sardonyx.passes.scopes import scopes
 from sardonyx.passes.sizes import Sizes
 
@@ -99,8 +99,7 @@ def _fuse(
         draft.add("Reshape", "Rows", [draft.nodes[-1].outputs[0], shape])
     result = found.merged.outputs[0]
     for node in (n for n in scope.nodes if id(n) in gone):
-        node.inputs.clear()
-        node.outputs.clear()
+        release(node)
     draft.nodes[-1].outputs[0] = result
     journal.fused.append(Fusion(FuseAttention.name, made.name, made.op, len(gone)))
     new = {id(found.anchor): shared.nodes, id(found.merged): draft.nodes}

@@ -11,7 +11,7 @@ from sardonyx.passes.fuse.unfit import Unfit
 from sardonyx.passes.journal import Fusion, Journal, Miss
 from sardonyx.passes.match import Pattern, State, Trail, behind, maker
 from sardonyx.passes.metadata import annotate, inherit
-from sardonyx.passes.rewrite import Draft, Replacements, replace_nodes
+from sardonyx.passes.rewrite import Draft, Replacements, release, replace_nodes
 from sardonyx.passes.scopes import scopes
 
 Build = Callable[[Draft, State], gs.Node]
@@ -176,8 +176,7 @@ def _replaced(
     inherit(made, root)
     annotate(made, **{"pass": formula.name})
     for node in nodes:
-        node.inputs.clear()
-        node.outputs.clear()
+        release(node)
     made.outputs[0] = result
     for slot in range(1, max(kept, default=0) + 1):
         made.outputs.append(kept.get(slot) or gs.Variable.empty())

@@ -12,6 +12,7 @@ from sardonyx.passes.facts import CONSTANTS_ARE_INITIALIZERS
 from sardonyx.passes.fused import MICROSOFT, operand
 from sardonyx.passes.journal import Journal
 from sardonyx.passes.match import behind, maker
+from sardonyx.passes.rewrite import reread
 from sardonyx.passes.scopes import all_nodes
 from sardonyx.passes.sizes import Sizes
 from sardonyx.passes.weights import values_of
@@ -52,8 +53,10 @@ def _move(node: gs.Node, sizes: Sizes) -> bool:
     zeros = [np.zeros(width, np.float32) for width in widths]
     parts = [zero if b is None else b for zero, (_, b) in zip(zeros, terms, strict=True)]
     bias = gs.Constant(f"{node.name}/Bias", np.concatenate(parts))
-    given = [tensor for tensor, _ in terms]
-    node.inputs = [*given, bias, *node.inputs[4:]]
+    if len(node.inputs) == len(terms):
+        node.inputs.append(gs.Variable.empty())
+    for slot, tensor in enumerate([*(value for value, _ in terms), bias]):
+        reread(node, slot, tensor)
     return True
 
 

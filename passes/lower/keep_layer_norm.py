@@ -12,7 +12,7 @@ from sardonyx.passes.facts import CONSTANTS_ARE_INITIALIZERS
 from sardonyx.passes.journal import Journal
 from sardonyx.passes.metadata import annotate, describe
 from sardonyx.passes.origin import behind, is_standard, maker
-from sardonyx.passes.rewrite import Draft, Replacements, replace_nodes
+from sardonyx.passes.rewrite import Draft, Replacements, replace_nodes, reread
 from sardonyx.passes.scopes import scopes
 from sardonyx.passes.sizes import Sizes
 from sardonyx.passes.weights import values_of
@@ -72,7 +72,7 @@ def _hide(total: gs.Node, norm: gs.Node) -> gs.Node:
     draft = Draft(total.name or total.outputs[0].name, norm.inputs[1].dtype)
     value, width = total.inputs[0], norm.inputs[1].shape[-1]
     shape = draft.constant("Length/Shape", [0, -1, width], np.int64)
-    total.inputs[0] = draft.add("Reshape", "Length", [value, shape])
+    reread(total, 0, draft.add("Reshape", "Length", [value, shape]))
     reshape = draft.nodes[-1]
     annotate(reshape, **{"pass": KeepLayerNorm.name})
     describe(reshape, _WHY)
