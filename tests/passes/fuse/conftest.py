@@ -61,7 +61,7 @@ def missed(apply: Callable[..., Any]) -> Callable[..., list[str]]:
     def check(a_pass: Pass, model: onnx.ModelProto) -> list[str]:
         after = apply(a_pass, model)
         assert after.rewrites == 0
-        assert [miss.name for miss in after.journal.missed] == [a_pass.name] * len(
+        assert [miss.by for miss in after.journal.missed] == [a_pass.name] * len(
             after.journal.missed
         )
         return [f"{miss.node}: {miss.reason}" for miss in after.journal.missed]
