@@ -249,7 +249,7 @@ def _mix(softmax: gs.Node) -> tuple[gs.Node, bool]:
 
 def _passed_on(tensor: gs.Tensor) -> gs.Tensor:
     """The tensor behind Identity and Casts to its own type."""
-    while len(tensor.outputs) == 1 and behind(tensor.outputs[0].outputs[0])[0] is tensor:
+    while len(tensor.outputs) == 1 and behind(tensor.outputs[0].outputs[0])[1]:
         tensor = tensor.outputs[0].outputs[0]
     return tensor
 

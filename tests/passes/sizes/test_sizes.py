@@ -430,3 +430,14 @@ def test_bodies(told, text_model):
     bodies = graph.nodes[1].attrs["then_branch"], graph.nodes[1].attrs["else_branch"]
     shapes = [", ".join(map(str, sizes.shape(body.nodes[0].outputs[0]))) for body in bodies]
     assert shapes == ["a, 6", "2*a, 6"]
+
+
+def test_numbers_found_here_come_before_declared_ones(told, text_model):
+    # onnx's inference takes a Cast to bool for one that keeps values
+    text = """g (float[6] X) => (float[?] Y) {
+      b = Cast <to = 9> (six)
+      n = Cast <to = 7> (b)
+      Y = ConstantOfShape (n)
+    }"""
+    found = told(text_model(text, six=np.array([6])), X=floats(6))
+    assert (found.values["n"], found.shapes["Y"]) == ("1", "1")
