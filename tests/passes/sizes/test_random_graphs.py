@@ -122,7 +122,7 @@ def other_types(g: Grower) -> None:
     x = g.pick(whole=True, ranks=(0, 1))
     if x is None:
         return
-    # onnx's own inference of shapes, which load asks, takes a Cast to bool for one that keeps values
+    # onnx's inference of shapes, which load asks, takes a Cast to bool for one that keeps values
     number, text = g.draw(st.sampled_from([(1, "float"), (6, "int32")]))
     between = g.node(f"Cast <to = {number}> ({x})", g.made[x].astype(text))
     back = g.made[between]
