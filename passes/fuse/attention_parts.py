@@ -32,7 +32,8 @@ FIRST_WITH_LAST_AXIS = 13
 
 @dataclass(frozen=True)
 class Attention:
-    """``anchor``: its Softmax or Attention. ``inside``: nodes that must have no other reader.
+    """``anchor``: its Softmax or Attention. ``inside``: nodes that must have no other reader, from
+    the last to the first.
 
     ``query``: [B, S, N D]; ``key``, ``value``: what MultiHeadAttention takes. ``joins``: the two
     nodes that put keys and values of the past (``pasts``) before the new ones. ``guarded``: where
@@ -97,7 +98,7 @@ def attention_of(sizes: Sizes, anchor: gs.Node, outputs: set[int]) -> Attention:
     merged, rows = _merged(sizes, mix, query, value)
     return replace(
         found,
-        inside=(anchor, scores.product, mix),
+        inside=(mix, anchor, scores.product),
         scale=found.scale * scores.scale,
         biases=scores.biases,
         merged=merged,
