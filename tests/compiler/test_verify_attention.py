@@ -198,6 +198,29 @@ def test_nodes_between_hold_bodies_that_read_more(text_model):
     assert (result.regions_run, result.unchecked) == (1, [])
 
 
+@dataclass(frozen=True)
+class MaxToAbs(Pass):
+    """``Max(x, -x)``  ->  ``Abs(x)``: right because the one depends on the other."""
+
+    name: ClassVar[str] = "max-to-abs"
+
+    def run(self, graph, journal):
+        (node,) = (node for node in graph.nodes if node.op == "Max")
+        node.op = "Abs"
+        node.inputs = [node.inputs[0]]
+        return 1
+
+
+def test_a_rewrite_that_holds_only_as_inputs_depend_on_each_other(text_model):
+    text = """g (float[a,b] X) => (float[a,b] Y, float[a,b] L) {
+      N = Neg (X)
+      L = Identity (N)
+      Y = Max (X, L)
+    }"""
+    result = compile(text_model(text), Recipe("right", "", (MaxToAbs(),))).report.verification
+    assert (result.regions_run, result.largest_difference) == (1, 0)
+
+
 def test_a_wrong_node_is_caught_where_its_inputs_depend_on_each_other(text_model):
     text = """g (float[a,b] X) => (float[a,b] Y) {
       low = Neg (X)

@@ -288,19 +288,35 @@ def test_after_gobo(apply, attention, attention_feeds, run_ort, census):
     assert np.allclose(want, have, rtol=0, atol=FuseAttention.bound * np.abs(want).max())
 
 
-def test_layers_that_share_a_mask(fuse_attention, attention, census):
-    layer = (
+def second_layer(scores):
+    """Attention of Y1 on itself; ``scores``: lines that make them of the scaled ones, d."""
+    *ahead, last = scores.split("; ")
+    return (
         "q5 = Reshape (Y1, split); k5 = Reshape (Y1, split); "
         "qt = Transpose <perm = [0, 2, 1, 3]> (q5); kt = Transpose <perm = [0, 2, 3, 1]> (k5); "
-        "r = MatMul (qt, kt); d = Div (r, root); s = Where (no, lowest, d); p2 = Softmax (s); "
-        "m = MatMul (p2, qt); t = Transpose <perm = [0, 2, 1, 3]> (m); Reshape (t, merge)"
+        f"r = MatMul (qt, kt); d = Div (r, root); {'; '.join([*ahead, f's = {last}'])}; "
+        "p2 = Softmax (s); m = MatMul (p2, qt); t = Transpose <perm = [0, 2, 1, 3]> (m); "
+        "Reshape (t, merge)"
     )
+
+
+def test_layers_that_share_a_mask(fuse_attention, attention, census):
     model = attention(
         scores="no = Not (keep); Where (no, lowest, scaled)",
-        Y=f"Y1 = Reshape (turned, merge); {layer}",
+        Y=f"Y1 = Reshape (turned, merge); {second_layer('Where (no, lowest, d)')}",
     )
     counted = census(fuse_attention(model, times=2))
     assert (counted["Where"], counted["Expand"], counted["MultiHeadAttention"]) == (1, 1, 2)
+
+
+def test_layers_that_share_some_of_their_biases(fuse_attention, attention, census):
+    model = attention(
+        scores="a = Add (scaled, bias); Add (a, mask)",
+        Y="Y1 = Reshape (turned, merge); twice = Add (bias, bias); "
+        + second_layer("a2 = Add (d, twice); Add (a2, mask)"),
+    )
+    counted = census(fuse_attention(model, times=2))
+    assert (counted["Add"], counted["MultiHeadAttention"]) == (3, 2)
 
 
 def test_attentions_side_by_side(apply, attention, attention_feeds, run_ort):

@@ -67,6 +67,22 @@ def test_sizes_that_are_1_or_equal(fuse_attention, attention, normal, sizes, fix
     fuse_attention(model, X=normal(batch, length, width) * 25)
 
 
+@pytest.mark.parametrize(
+    ("mask", "x"),
+    [
+        ("float[sentences,1,1,tokens]", "float[batch,length,8]"),
+        ("float[batch,some,queries,keys]", "float[batch,length,8]"),
+        ("float[sentences,1,1,tokens]", f"float[{B},{S},8]"),
+        ("float[1,1,1,1]", "float[1,1,8]"),
+    ],
+)
+def test_a_mask_whose_sizes_have_other_names(fuse_attention, attention, normal, mask, x):
+    numbers = [B, 1, 1, S] if "[1" not in mask else [1, 1, 1, 1]
+    front = (B, S) if "[1" not in mask else (1, 1)
+    model = attention(inputs={"X": x, "mask": mask})
+    fuse_attention(model, X=normal(*front, 8) * 25, mask=normal(*numbers, seed=3))
+
+
 def test_values_of_another_size(fuse_attention, attention, normal):
     model = attention(
         given={

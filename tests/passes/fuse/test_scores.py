@@ -23,6 +23,7 @@ SCALES = [
     ({"scaled": "Div (raw, root4)"}, None),
     ({"scaled": "Identity (raw)"}, 1),
     ({"scaled": "Div (raw, quarter)"}, 1.41421),
+    ({"scaled": "Mul (raw, nearly)"}, 0.5001),
     ({"scaled": "a = Mul (raw, quarter); Mul (a, quarter)"}, None),
     ({"scaled": "a = Mul (raw, less); Div (a, root)"}, -0.5),
     ({"q": "qs = Mul (q4, half); Transpose <perm = [0, 2, 1, 3]> (qs)"}, 0.25),
@@ -56,6 +57,7 @@ SCALES = [
 def test_scales(fuse_attention, attention, changes, scale):
     given = {
         "last": np.array(3),
+        "nearly": np.float32(0.5001),
         "last1": np.array([-1]),
         "end": np.array([np.iinfo(np.int64).max]),
         "one1": np.ones(1, np.float32),
