@@ -18,7 +18,7 @@ from sardonyx.compiler.region import Record, Region, record_of
 from sardonyx.compiler.stored import fill
 from sardonyx.passes.origin import behind
 from sardonyx.passes.scopes import all_constants, is_constant
-from sardonyx.passes.sizes import Sizes, Values
+from sardonyx.passes.sizes import Dim, Sizes, Values
 from sardonyx.passes.sizes.dim import evaluated, symbol
 from sardonyx.runtime_ops.ops import DOMAIN
 
@@ -219,8 +219,7 @@ def feeds_for(
         kind = info.type.tensor_type
         if not kind.HasField("shape"):
             raise Unknown(name)
-        dims = [dim.dim_value or symbol(dim.dim_param) for dim in kind.shape.dim]
-        shape = [evaluated(dim, number_of) for dim in dims]
+        shape = [evaluated(_dim(dim), number_of) for dim in kind.shape.dim]
         meets = known.get(name)
         if meets and meets.width:
             shape[-1:] = [meets.width]
@@ -236,6 +235,10 @@ def feeds_for(
         else:
             feeds[name] = generator.standard_normal(shape).astype(dtype)
     return feeds
+
+
+def _dim(dim: onnx.TensorShapeProto.Dimension) -> Dim:
+    return dim.dim_value if dim.HasField("dim_value") else symbol(dim.dim_param)
 
 
 def _truths(generator: np.random.Generator, shape: list[int]) -> NDArray[np.bool_]:

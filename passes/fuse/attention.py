@@ -45,7 +45,8 @@ class FuseAttention(Pass):
     1. the values are not float32, the only ones of onnxruntime's kernel,
     2. scores are computed in another way, or scaled after something was added to them,
     3. masked scores are set to a value above -1e30, which does not drown in what is added to it,
-    4. sizes do not show that split and merge are what they seem,
+    4. sizes do not show that split and merge are what they seem, or that queries, keys, values and
+       masks have one batch (the kernel broadcasts masks only, and only to the scores),
     5. something else reads the scores or the probabilities, as a graph that returns them.
     """
 

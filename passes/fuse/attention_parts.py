@@ -32,7 +32,8 @@ FIRST_WITH_LAST_AXIS = 13
 
 @dataclass(frozen=True)
 class Attention:
-    """``anchor``: its Softmax or Attention. ``inside``: nodes that must have no other reader.
+    """``anchor``: its Softmax or Attention. ``inside``: nodes that must have no other reader, from
+    the last to the first.
 
     ``query``: [B, S, N D]; ``key``, ``value``: [B, T, N D], or [B, N, T, D] of which keys of the
     past may be a part. ``merged``: the node that makes the result [B, S, N D], or ``rows``
@@ -102,7 +103,7 @@ def attention_of(sizes: Sizes, anchor: gs.Node, outputs: set[int]) -> Attention:
     merged, rows = _merged(sizes, mix, query, value)
     return replace(
         found,
-        inside=(anchor, scores.product, mix),
+        inside=(mix, anchor, scores.product),
         scale=found.scale * scores.scale,
         biases=scores.biases,
         merged=merged,
@@ -254,7 +255,7 @@ def _mix(softmax: gs.Node) -> tuple[gs.Node, bool]:
 
 def _passed_on(tensor: gs.Tensor) -> gs.Tensor:
     """The tensor behind Identity and Casts to its own type."""
-    while len(tensor.outputs) == 1 and behind(tensor.outputs[0].outputs[0])[0] is tensor:
+    while len(tensor.outputs) == 1 and behind(tensor.outputs[0].outputs[0])[1]:
         tensor = tensor.outputs[0].outputs[0]
     return tensor
 

@@ -111,17 +111,15 @@ class Sizes:
         return None if tensor.shape is None else tuple(map(self._dim, tensor.shape))
 
     def _refined(self, shape: Shape | None, tensor: gs.Tensor, unheard: int) -> Shape | None:
-        """The inferred shape; where that says nothing new, what was declared.
+        """The inferred shape; where that is no number or says nothing new, what was declared.
 
         ``unheard``: the number of the first size that the rule did not get from elsewhere.
         """
         declared = self._declared(tensor)
         if shape is None or declared is None or len(declared) != len(shape):
             return declared if shape is None else self.lengths(shape)
-        return tuple(
-            known if isinstance(known, int) or is_unknown(own, unheard) else own
-            for own, known in zip(self.lengths(shape), declared, strict=True)
-        )
+        pairs = zip(self.lengths(shape), declared, strict=True)
+        return tuple(known if _is_better(known, own, unheard) else own for own, known in pairs)
 
     def _dim(self, declared: int | str | None) -> Dim:
         if isinstance(declared, str) and declared and UNKNOWN not in declared:
@@ -131,6 +129,12 @@ class Sizes:
 
 def _is_size(value: object) -> TypeGuard[Dim]:
     return isinstance(value, int | Size) and is_natural(value) and not is_large(value)
+
+
+def _is_better(known: Dim, own: Dim, unheard: int) -> bool:
+    if isinstance(own, int):
+        return False
+    return isinstance(known, int) or is_unknown(own, unheard)
 
 
 def _held(tensor: gs.Tensor) -> Values | None:

@@ -194,7 +194,7 @@ def _slice(sizes: Sizes, node: gs.Node) -> Values | None:
     if values is None or values.ndim != 1 or bounds is None or len(bounds) != 1:
         return None
     ((start, end, _, step),) = bounds
-    if not _numbers(start, end, step):
+    if not _numbers(start, end) or step is None or step < 0:
         return None
     return values[slice(start, end, step)]
 

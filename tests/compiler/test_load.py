@@ -294,6 +294,27 @@ def test_weights_stay_in_the_file(minilm):
     assert all(t._values.span for t in graph.tensors().values() if t.name.startswith("onnx::MatM"))
 
 
+@pytest.mark.parametrize(
+    ("other", "shared"),
+    [
+        ("Q = Relu (X)", (np.float32, ["a", 6])),
+        ("Q = Concat <axis = 0> (X, X)", (np.float32, [None, 6])),
+        ("Q = Concat <axis = 1> (X, X)", (np.float32, ["a", None])),
+        ("Q = Reshape (X, flat)", (np.float32, None)),
+        ("Q = IsNaN (X)", (None, None)),
+    ],
+)
+def test_types_of_a_name_that_bodies_use_differently(text_model, other, shared):
+    text = f"""g (float[a,6] X, bool c) => (int64[0] Y) {{
+      Z = If (c) <then_branch = t () => (float[p,q] P) {{ Q = Abs (X)\n P = Identity (Q) }},
+                  else_branch = e () => (float[p,q] P) {{ {other}\n P = Neg (X) }}>
+      Y = Shape (c)
+    }}"""
+    _, graph = load(text_model(text, flat=[-1]))
+    held = [body.nodes[0].outputs[0] for body in graph.nodes[0].subgraphs()]
+    assert [(tensor.dtype, tensor.shape) for tensor in held] == [shared, shared]
+
+
 @pytest.fixture(scope="module")
 def seeds(tmp_path_factory):
     folder = tmp_path_factory.mktemp("seeds")

@@ -134,7 +134,7 @@ def test_names_and_notes(apply, gelu):
     assert (node.name, node.doc_string) == ("act/Gelu", "a line")
     assert [(p.key, p.value) for p in node.metadata_props] == [("sardonyx.pass", "fuse-gelu")]
     (entry,) = after.journal.fused
-    assert (entry.name, entry.node, entry.op, entry.replaced) == (
+    assert (entry.by, entry.node, entry.op, entry.replaced) == (
         "fuse-gelu",
         "act/Gelu",
         "Gelu",
