@@ -81,7 +81,7 @@ def compile(
     model = model if isinstance(model, onnx.ModelProto) else Path(model)
     place = target_named(target)
     passes = _until((*NORMALIZE, *place.prepare, *_after(place, recipe), *place.finish), until)
-    source, graph = load(model)
+    source, graph = load(model, inline_all=place.inline_all)
     journal = Journal(progress) if progress else Journal()
     if any(a_pass.quantizes for a_pass in passes):
         check_quantizable(source.opset)
@@ -101,7 +101,7 @@ def compile(
         write_notes(compiled, recipe.name, journal)
     check_valid(compiled, "the compiled model")
     if verify == "full":
-        check_model(model, passes, driver, compiled, calibration)
+        check_model(model, place.inline_all, passes, driver, compiled, calibration)
     report = summarize(recipe, target, driver, compiled, time.perf_counter() - start)
     return Compiled(compiled, report, frozenset(source.files))
 

@@ -32,7 +32,8 @@ class KeepLayerNorm(Pass):
     than the two ops from some dozens of tokens on. Behind a -1 it knows no length, nor does it of
     anything that is computed from there; sizes that the file declares there go. Does not fire
 
-    1. where the sum depends on an earlier one that was rewritten,
+    1. where the sum depends on an earlier one that was rewritten, and not by way of an output of
+       the graph alone: what the file declares of its sizes is to stay,
     2. where a and b are not known to have one shape of three axes, the last of fixed size.
     """
 
