@@ -43,8 +43,10 @@ class Draft:
         **attrs: object,
     ) -> gs.Variable:
         """A node named ``NAME/PART`` after the others; its first output."""
-        output = gs.Variable(f"{self.name}/{part}:0", dtype or self.dtype, shape)
         name = f"{self.name}/{part}"
+        while any(node.name == name for node in self.nodes):
+            name += "_"
+        output = gs.Variable(f"{name}:0", dtype or self.dtype, shape)
         self.nodes.append(gs.Node(op, name, attrs, operands, [output], domain=domain))
         return output
 
