@@ -1,5 +1,5 @@
 """inline: functions of the model that multiply or look up become plain nodes, so that passes see
-the weights that they get. All other functions stay."""
+the weights that they get. All other functions stay, unless all are asked for."""
 
 from collections.abc import Container
 
@@ -12,17 +12,23 @@ from sardonyx.passes.weights import SLOTS
 from sardonyx.runtime_ops.ops import DOMAIN
 
 
-def inline_functions(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The model without calls of functions that read weights; itself if it has none."""
-    wanted = [(function.domain, function.name) for function in _readers(model)]
+def inline_functions(model: onnx.ModelProto, every: bool = False) -> onnx.ModelProto:
+    """The model without calls of functions that read weights, or of ``every`` function that is not
+    one of our own ops; itself if it has none."""
+    functions = _others(model) if every else _readers(model)
+    wanted = [(function.domain, function.name) for function in functions]
     if not wanted:
         return model
     return onnx.inliner.inline_selected_functions(model, wanted)
 
 
+def _others(model: onnx.ModelProto) -> list[onnx.FunctionProto]:
+    return [function for function in model.functions if function.domain != DOMAIN]
+
+
 def _readers(model: onnx.ModelProto) -> list[onnx.FunctionProto]:
     """Functions that hold an op with weights, or call one that does; not those of our own ops."""
-    candidates = [function for function in model.functions if function.domain != DOMAIN]
+    candidates = _others(model)
     found: dict[tuple[str, str], onnx.FunctionProto] = {}
     while True:
         more = [f for f in candidates if (f.domain, f.name) not in found and _reads(f, found)]

@@ -56,10 +56,11 @@ class Source:
         return default_opset(self.model)
 
 
-def load(model: Path | onnx.ModelProto) -> tuple[Source, gs.Graph]:
+def load(model: Path | onnx.ModelProto, *, inline_all: bool = False) -> tuple[Source, gs.Graph]:
     """Read, check and import a model.
 
-    Raises InputError, in one sentence, for everything that cannot be compiled safely.
+    ``inline_all``: no function of the model stays, not even one that reads no weights. Raises
+    InputError, in one sentence, for everything that cannot be compiled safely.
     """
     if isinstance(model, onnx.ModelProto):
         path, proto, inline = None, onnx.ModelProto(), list[Span | None]()
@@ -76,7 +77,7 @@ def load(model: Path | onnx.ModelProto) -> tuple[Source, gs.Graph]:
     check_data(proto, name)
     _drop_listed_constants(proto)
     check_valid(proto, name)
-    proto = inline_functions(proto)
+    proto = inline_functions(proto, inline_all)
     source = Source(path, proto, tuple(external))
     _note_types(infer_types(proto, name).graph, source.shapes)
     graph = _import(proto, name)

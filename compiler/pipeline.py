@@ -1,7 +1,7 @@
 """The compiler, read from top to bottom: `compile` runs the stages in this order and no other."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import dropwhile
 from pathlib import Path
@@ -14,7 +14,7 @@ from sardonyx.compiler.emit import emit
 from sardonyx.compiler.load import load
 from sardonyx.compiler.notes import write_notes
 from sardonyx.compiler.overridable import note_overridable
-from sardonyx.compiler.recipe import Recipe, load_recipe
+from sardonyx.compiler.recipe import Recipe, load_recipe, overridden
 from sardonyx.compiler.report import CompileReport
 from sardonyx.compiler.summarize import summarize
 from sardonyx.compiler.targets import Target, target_named
@@ -59,6 +59,7 @@ def compile(
     calibration: str | Path | None = None,
     target: str = "portable",
     *,
+    overrides: Sequence[str] = (),
     verify: Level = "default",
     until: str | None = None,
     progress: Progress | None = None,
@@ -69,7 +70,8 @@ def compile(
     ``model``: path of an .onnx file, or a model. ``recipe``: a preset's name, a .toml or .py path,
     or a `Recipe`. ``calibration``: .npz with an array for each graph input; the inputs of the
     ``full`` check. ``target``: where the result is to run, a name of `TARGETS`; ``portable``: only
-    standard ops, as far as there are any. ``verify``: ``default`` runs what each pass changed and
+    standard ops, as far as there are any. ``overrides``: ``PASS.ARG=VALUE`` for passes of recipe
+    and target, as ``raise-opset.to=0``. ``verify``: ``default`` runs what each pass changed and
     unpacks every encoded tensor, ``full`` also runs both whole models, ``off`` trusts. ``until``:
     stop rewriting after the pass of this name.
 
@@ -80,8 +82,10 @@ def compile(
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     model = model if isinstance(model, onnx.ModelProto) else Path(model)
     place = target_named(target)
-    passes = _until((*NORMALIZE, *place.prepare, *_after(place, recipe), *place.finish), until)
-    source, graph = load(model)
+    chosen = (*place.prepare, *_after(place, recipe), *place.finish)
+    owner = f"recipe '{recipe.name}' on target '{target}'"
+    passes = _until((*NORMALIZE, *overridden(chosen, overrides, owner)), until)
+    source, graph = load(model, inline_all=place.inline_all)
     journal = Journal(progress) if progress else Journal()
     if any(a_pass.quantizes for a_pass in passes):
         check_quantizable(source.opset)
@@ -101,7 +105,7 @@ def compile(
         write_notes(compiled, recipe.name, journal)
     check_valid(compiled, "the compiled model")
     if verify == "full":
-        check_model(model, passes, driver, compiled, calibration)
+        check_model(model, place.inline_all, passes, driver, compiled, calibration)
     report = summarize(recipe, target, driver, compiled, time.perf_counter() - start)
     return Compiled(compiled, report, frozenset(source.files))
 

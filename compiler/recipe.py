@@ -38,9 +38,8 @@ def preset_names() -> list[str]:
 def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """The preset called ``name``, or the recipe in a .toml file, or the pass in a .py file.
 
-    ``overrides``: ``PASS.ARG=VALUE``, or ``PASS.ARG.KEY=VALUE`` for one entry of a table, the value
-    as in TOML, or a bare word. Raises InputError that
-    names the recipe, pass or argument, and the nearest one that exists.
+    ``overrides``: as `overridden` takes them. Raises InputError that names the recipe, pass or
+    argument, and the nearest one that exists.
     """
     path = Path(name)
     entries: list[Entry]
@@ -52,8 +51,21 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         table = _read(path, str(name))
         recipe, description = path.stem, str(table.get("description", ""))
         entries = [_entry(item, path) for item in table.get("passes", [])]
-    _override(entries, overrides)
+    _override(entries, overrides, "the recipe")
     return Recipe(recipe, description, tuple(_build(cls, args) for cls, args in entries))
+
+
+def overridden(passes: Sequence[Pass], overrides: Sequence[str], owner: str) -> tuple[Pass, ...]:
+    """``passes`` with other arguments.
+
+    ``overrides``: ``PASS.ARG=VALUE``, or ``PASS.ARG.KEY=VALUE`` for one entry of a table, the value
+    as in TOML, or a bare word. ``owner``: of the passes, for the InputError that one is unknown.
+    """
+    held = [{f.name: getattr(each, f.name) for f in dataclasses.fields(each)} for each in passes]
+    entries = [(type(each), dict(values)) for each, values in zip(passes, held, strict=True)]
+    _override(entries, overrides, owner)
+    pairs = zip(passes, held, entries, strict=True)
+    return tuple(each if new == old else _build(cls, new) for each, old, (cls, new) in pairs)
 
 
 def _read(path: Path, name: str) -> dict[str, Any]:
@@ -116,7 +128,7 @@ def _pass_from_file(path: Path) -> type[Pass]:
     return found[0]
 
 
-def _override(entries: list[Entry], overrides: Sequence[str]) -> None:
+def _override(entries: Sequence[Entry], overrides: Sequence[str], owner: str) -> None:
     for text in overrides:
         target, equals, value = text.partition("=")
         name, dot, place = target.strip().partition(".")
@@ -126,7 +138,7 @@ def _override(entries: list[Entry], overrides: Sequence[str]) -> None:
         named = [arguments for cls, arguments in entries if cls.name == name]
         if not named:
             names = [cls.name for cls, _ in entries]
-            raise InputError(f"the recipe has no pass '{name}'{_nearest(name, names)}")
+            raise InputError(f"{owner} has no pass '{name}'{_nearest(name, names)}")
         for arguments in named:
             given = _value(value.strip())
             arguments[argument] = _with(arguments.get(argument), key, given) if key else given

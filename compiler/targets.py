@@ -23,11 +23,13 @@ from sardonyx.runtime_ops.errors import InputError
 @dataclass(frozen=True)
 class Target:
     """``prepare``, ``finish``: passes that run before and after the recipe's. ``standard``: only
-    standard ops are wanted, so that the report lists others that stayed."""
+    standard ops are wanted, so that the report lists others that stayed. ``inline_all``: passes are
+    to see what the model's functions hold, and none is to stay in an older opset than the graph."""
 
     prepare: tuple[Pass, ...] = ()
     finish: tuple[Pass, ...] = ()
     standard: bool = False
+    inline_all: bool = False
 
 
 _UNFUSED: tuple[Pass, ...] = (
@@ -54,6 +56,7 @@ _CPU = Target(
         KeepLayerNorm(),
         RemoveUnused(),
     ),
+    inline_all=True,
 )
 
 TARGETS: dict[str, Target] = {

@@ -29,6 +29,7 @@ else is equal bit for bit."""
 
 def check_model(
     model: Path | onnx.ModelProto,
+    inline_all: bool,
     passes: tuple[Pass, ...],
     driver: Driver,
     compiled: onnx.ModelProto,
@@ -39,7 +40,7 @@ def check_model(
     The ``passes`` ahead of the first that quantizes must keep what the source computes; from there
     on the compiled model must keep what the source with decoded weights computes.
     """
-    source, graph = load(model)
+    source, graph = load(model, inline_all=inline_all)
     plain = emit(source, graph)
     feeds = read_arrays(Path(samples)) if samples else _made_up(plain, graph)
     exact = list(takewhile(lambda a_pass: not a_pass.quantizes, passes))

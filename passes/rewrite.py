@@ -1,5 +1,6 @@
 """Small moves that every pass makes."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import ml_dtypes
@@ -112,11 +113,17 @@ def replace_nodes(graph: gs.Graph, replacements: Replacements) -> None:
     whose names are taken get others."""
     if not replacements:
         return
-    old = [t for scope in scopes(graph) for t in scope.tensors().values()]
-    owners, known = {t.name: t for t in old}, set(map(id, old))
-    for new in (node for nodes in replacements.values() for node in nodes):
-        for tensor in (t for t in (*new.inputs, *new.outputs) if id(t) not in known):
-            while owners.setdefault(tensor.name, tensor) is not tensor and tensor.name:
-                tensor.name += "_"
+    added = [node for nodes in replacements.values() for node in nodes]
+    name_apart(graph, [tensor for node in added for tensor in (*node.inputs, *node.outputs)])
     for scope in scopes(graph):
         scope.nodes = [new for old in scope.nodes for new in replacements.get(id(old), [old])]
+
+
+def name_apart(graph: gs.Graph, tensors: Iterable[gs.Tensor]) -> None:
+    """Give tensors that nothing in the graph reads or makes yet other names where theirs are taken,
+    in the graph or in one inside it."""
+    old = [t for scope in scopes(graph) for t in scope.tensors().values()]
+    owners, known = {t.name: t for t in old}, set(map(id, old))
+    for tensor in (tensor for tensor in tensors if id(tensor) not in known):
+        while owners.setdefault(tensor.name, tensor) is not tensor and tensor.name:
+            tensor.name += "_"

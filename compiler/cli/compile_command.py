@@ -79,7 +79,7 @@ def compile_model(
     with errors_as_sentences("interrupted: nothing was written"):
         if model.is_dir():
             raise InputError(f"model '{model}' is a folder: give an .onnx file")
-        chosen = load_recipe(recipe, set_ or [])
+        chosen = load_recipe(recipe)
         written = output or model.with_name(f"{model.stem}.{chosen.name}.onnx")
         for path in filter(None, (written, report)):
             check_output(path, model, Path(recipe), *filter(None, [calibration]))
@@ -92,6 +92,7 @@ def compile_model(
                 chosen,
                 calibration,
                 target.value,
+                overrides=set_ or (),
                 verify=verify.value,
                 until=until,
                 progress=progress,

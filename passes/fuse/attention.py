@@ -14,6 +14,7 @@ from sardonyx.passes.facts import CONSTANTS_ARE_INITIALIZERS
 from sardonyx.passes.fuse.attention_bias import AttentionBias
 from sardonyx.passes.fuse.attention_ops import (
     FIRST_STANDARD,
+    can_be_standard,
     multi_head_attention,
     standard_attention,
 )
@@ -68,7 +69,8 @@ class FuseAttention(Pass):
             for node in _anchors(scope):
                 try:
                     found = attention_of(sizes, node, outputs)
-                    standard = self.standard and found.whole and graph.opset >= FIRST_STANDARD
+                    newest = self.standard and graph.opset >= FIRST_STANDARD
+                    standard = newest and can_be_standard(found)
                     write = standard_attention if standard else multi_head_attention
                     replacements |= _fuse(scope, found, bias, write, journal)
                 except Unfit as reason:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -36,6 +36,7 @@ class AttentionBias:
 
     sizes: Sizes
     _made: dict[tuple[object, ...], tuple[gs.Tensor, Shape | None]] = field(default_factory=dict)
+    _shapes: dict[int, Shape | None] = field(default_factory=dict)
     _read: list[gs.Tensor] = field(default_factory=list)
 
     def make(
@@ -53,15 +54,20 @@ class AttentionBias:
         key = ("Expand", id(total), *lengths)
         return self._once(key, [total], None, lambda: _expand(draft, total, queries, keys))[0]
 
-    def raised(self, draft: Draft, bias: gs.Tensor) -> gs.Tensor:
-        """A bias whose elements are not quite the lowest float."""
-        floor = draft.constant("Floor", FLOOR, np.float32)
-        key = ("Max", id(bias))
-        return self._once(key, [bias], None, lambda: draft.add("Max", "Raise", [bias, floor]))[0]
+    def above_lowest(self, draft: Draft, bias: Bias) -> Bias:
+        """A bias of which no element is the lowest float; -inf stays."""
+        if isinstance(bias, Fill):
+            value = float(bias.value.values)
+            finite = np.array(value if np.isinf(value) else max(value, FLOOR), np.float32)
+            return replace(bias, value=gs.Constant(bias.value.name, finite))
+        shape = self.sizes.shape(bias)
+        raised, _ = self._once(("Raise", id(bias)), [bias], shape, lambda: _raise(draft, bias))
+        self._shapes[id(raised)] = shape
+        return raised
 
     def _first(self, draft: Draft, bias: Bias) -> tuple[gs.Tensor, Shape | None]:
         if not isinstance(bias, Fill):
-            return bias, self.sizes.shape(bias)
+            return bias, self._shape(bias)
         return self._filled(draft, None, (), bias)
 
     def _next(
@@ -70,11 +76,14 @@ class AttentionBias:
         total, known = so_far
         if isinstance(bias, Fill):
             return self._filled(draft, total, known, bias)
-        shape = broadcast(self.sizes, known, self.sizes.shape(bias))
+        shape = broadcast(self.sizes, known, self._shape(bias))
         key = ("Add", id(total), id(bias))
         return self._once(
             key, [total, bias], shape, lambda: draft.add("Add", "Bias", [total, bias])
         )
+
+    def _shape(self, bias: gs.Tensor) -> Shape | None:
+        return self._shapes.get(id(bias)) or self.sizes.shape(bias)
 
     def _filled(
         self, draft: Draft, total: gs.Tensor | None, known: Shape | None, fill: Fill
@@ -116,6 +125,15 @@ def _where(draft: Draft, total: gs.Tensor | None, fill: Fill) -> gs.Tensor:
     rest = draft.constant("Zero", 0, np.float32) if total is None else total
     pair = [fill.value, rest] if fill.when else [rest, fill.value]
     return draft.add("Where", "Mask", [fill.condition, *pair])
+
+
+def _raise(draft: Draft, bias: gs.Tensor) -> gs.Tensor:
+    floor = draft.constant("Floor", FLOOR, np.float32)
+    raised = draft.add("Max", "Raise", [bias, floor])
+    if not may_be_infinite([bias]):
+        return raised
+    never = draft.add("IsInf", "Never", [bias], dtype=np.bool_)
+    return draft.add("Where", "Keep", [never, bias, raised])
 
 
 def _expand(draft: Draft, total: gs.Tensor, queries: Length, keys: Length) -> gs.Tensor:

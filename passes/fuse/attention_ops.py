@@ -17,6 +17,12 @@ FIRST_STANDARD = 23
 """The first opset with Attention."""
 
 
+def can_be_standard(found: Attention) -> bool:
+    """Whether Attention takes the keys and values, and makes 0 of the same rows: two masks that are
+    the lowest float are -inf together, which is not seen where each is kept above it."""
+    return found.whole and not (found.guarded and len(found.biases) > 1)
+
+
 def multi_head_attention(
     shared: Draft, draft: Draft, found: Attention, bias: AttentionBias
 ) -> None:
@@ -37,14 +43,14 @@ def standard_attention(shared: Draft, draft: Draft, found: Attention, bias: Atte
     """Write Attention; an Attention of split heads keeps its mask as it is.
 
     Newer kernels make 0 of a row in which no score is above the lowest float. What was written out
-    makes the mean of all values of it, unless it is guarded: so masks are kept above that float.
+    makes the mean of the values whose scores are that float: so all that is added is kept above it,
+    but for -inf.
     """
     if found.anchor.op == "Attention":
         added = operand(found.anchor, 3)
     else:
-        added = bias.make(shared, found.biases, found.queries, found.keys)
-        if added is not None and not _may_be_empty(found):
-            added = bias.raised(shared, added)
+        biases = [bias.above_lowest(shared, each) for each in found.biases]
+        added = bias.make(shared, biases, found.queries, found.keys)
     operands = [found.query, found.key, found.value, *([] if added is None else [added])]
     attributes = {"q_num_heads": found.heads, "kv_num_heads": found.heads} | _scale(found)
     if found.causal:

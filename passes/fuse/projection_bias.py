@@ -11,8 +11,9 @@ from sardonyx.passes.base import Pass
 from sardonyx.passes.facts import CONSTANTS_ARE_INITIALIZERS
 from sardonyx.passes.fused import MICROSOFT, operand
 from sardonyx.passes.journal import Journal
-from sardonyx.passes.match import behind, maker
-from sardonyx.passes.rewrite import reread
+from sardonyx.passes.metadata import annotate
+from sardonyx.passes.origin import behind, maker
+from sardonyx.passes.rewrite import name_apart, reread
 from sardonyx.passes.scopes import all_nodes
 from sardonyx.passes.sizes import Sizes
 from sardonyx.passes.weights import values_of
@@ -26,7 +27,7 @@ class FuseProjectionBias(Pass):
     The kernel adds them while it splits the heads; where one of the three is missing it is 0. Does
     not fire where
 
-    1. there is a bias already, or none of the three is a constant vector,
+    1. there is a bias already, or none of the three is a constant vector as long as the last axis,
     2. keys and values are split already: nothing is copied then that a bias could be added to.
     """
 
@@ -37,42 +38,48 @@ class FuseProjectionBias(Pass):
         """Move every bias that the cases allow."""
         sizes = Sizes(graph)
         nodes = [n for n in all_nodes(graph) if (n.domain, n.op) == (MICROSOFT, _OP)]
-        return sum(_move(node, sizes) for node in nodes)
+        return sum(_move(graph, node, sizes) for node in nodes)
 
 
 _OP = "MultiHeadAttention"
 
 
-def _move(node: gs.Node, sizes: Sizes) -> bool:
+def _move(graph: gs.Graph, node: gs.Node, sizes: Sizes) -> bool:
     widths = [w for slot in (0, 1, 2) if (w := _width(sizes, operand(node, slot)))]
     if operand(node, 3) is not None or len(widths) < 3:
         return False
-    terms = [_split(tensor) for tensor in node.inputs[:3]]
-    if all(bias is None for _, bias in terms):
+    terms = [_split(sizes, tensor) for tensor in node.inputs[:3]]
+    kind = next((bias.dtype for _, bias in terms if bias is not None), None)
+    if kind is None:
         return False
-    zeros = [np.zeros(width, np.float32) for width in widths]
+    zeros = [np.zeros(width, kind) for width in widths]
     parts = [zero if b is None else b for zero, (_, b) in zip(zeros, terms, strict=True)]
-    bias = gs.Constant(f"{node.name}/Bias", np.concatenate(parts))
+    name = node.name or node.outputs[0].name
+    bias = gs.Constant(f"{name}/Bias", np.concatenate(parts))
+    name_apart(graph, [bias])
     if len(node.inputs) == len(terms):
         node.inputs.append(gs.Variable.empty())
     for slot, tensor in enumerate([*(value for value, _ in terms), bias]):
         reread(node, slot, tensor)
+    annotate(node, **{"pass": FuseProjectionBias.name})
     return True
 
 
 def _width(sizes: Sizes, tensor: gs.Tensor | None) -> int | None:
     """N D of queries, keys or values [B, T, N D]."""
     shape = None if tensor is None else sizes.shape(tensor)
-    fixed = shape is not None and len(shape) == 3 and isinstance(shape[2], int)
-    return shape[2] if shape and fixed and isinstance(shape[2], int) else None
+    width = shape[2] if shape is not None and len(shape) == 3 else None
+    return width if isinstance(width, int) else None
 
 
-def _split(tensor: gs.Tensor) -> tuple[gs.Tensor, NDArray[np.generic] | None]:
+def _split(sizes: Sizes, tensor: gs.Tensor) -> tuple[gs.Tensor, NDArray[np.generic] | None]:
     """A value without the constant vector that was added to it, and that vector."""
-    tensor, _ = behind(tensor)
-    node = maker(tensor)
-    if node is not None and node.op == "Add":
-        for value, bias in (node.inputs, node.inputs[::-1]):
-            if isinstance(bias, gs.Constant) and len(bias.shape) == 1:
-                return value, values_of(bias)
+    node = maker(behind(tensor)[0])
+    if node is None or node.op != "Add":
+        return tensor, None
+    shape = sizes.shape(tensor)
+    for value, bias in (node.inputs, node.inputs[::-1]):
+        vector = isinstance(bias, gs.Constant) and shape and tuple(bias.shape) == shape[-1:]
+        if vector and sizes.shape(value) == shape:
+            return value, values_of(bias)
     return tensor, None

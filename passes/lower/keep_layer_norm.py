@@ -1,6 +1,6 @@
 """keep-layer-norm: onnxruntime leaves residual sums and their normalizations apart."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,8 +12,8 @@ from sardonyx.passes.facts import CONSTANTS_ARE_INITIALIZERS
 from sardonyx.passes.journal import Journal
 from sardonyx.passes.metadata import annotate, describe
 from sardonyx.passes.origin import behind, is_standard, maker
-from sardonyx.passes.rewrite import Draft, Replacements, replace_nodes, reread
-from sardonyx.passes.scopes import scopes
+from sardonyx.passes.rewrite import Draft, replace_nodes, reread
+from sardonyx.passes.scopes import all_nodes, scopes
 from sardonyx.passes.sizes import Sizes
 from sardonyx.passes.weights import values_of
 
@@ -32,7 +32,8 @@ class KeepLayerNorm(Pass):
     than the two ops from some dozens of tokens on. Behind a -1 it knows no length, nor does it of
     anything that is computed from there; sizes that the file declares there go. Does not fire
 
-    1. where the sum depends on an earlier one that was rewritten,
+    1. where the sum depends on an earlier one that was rewritten: but for what it reads of outputs
+       of a graph, whose declared sizes stay,
     2. where a and b are not known to have one shape of three axes, the last of fixed size.
     """
 
@@ -42,18 +43,20 @@ class KeepLayerNorm(Pass):
     def run(self, graph: gs.Graph, journal: Journal) -> int:
         """Hide the length ahead of the first sum, and of every other that does not depend on it."""
         sizes = Sizes(graph)
-        replacements: Replacements = {}
-        for scope in scopes(graph):
-            hidden = _downstream(filter(_hides, scope.nodes))
-            for norm in scope.nodes:
-                total = _sum(sizes, norm)
-                if total is not None and id(total) not in hidden:
-                    replacements[id(total)] = [_hide(total, norm), total]
-                    hidden |= _downstream([total])
-            if replacements:
-                _forget(scope, hidden)
-        replace_nodes(graph, replacements)
-        return len(replacements)
+        ends = {id(tensor) for scope in scopes(graph) for tensor in scope.outputs}
+        hidden = _downstream(filter(_hides, all_nodes(graph)), ends)
+        reshapes: dict[int, tuple[gs.Node, gs.Node]] = {}
+        for norm in all_nodes(graph):
+            total = _sum(sizes, norm)
+            if total is not None and id(total) not in hidden:
+                reshapes[id(total)] = _reshape(sizes, total), total
+                hidden |= _downstream([total], ends)
+        replace_nodes(graph, {key: list(pair) for key, pair in reshapes.items()})
+        for reshape, total in reshapes.values():
+            reread(total, 0, reshape.outputs[0])
+        if reshapes:
+            _forget(graph, hidden, ends)
+        return len(reshapes)
 
 
 def _sum(sizes: Sizes, norm: gs.Node) -> gs.Node | None:
@@ -68,22 +71,24 @@ def _sum(sizes: Sizes, norm: gs.Node) -> gs.Node | None:
     return total if whole and a == b else None
 
 
-def _hide(total: gs.Node, norm: gs.Node) -> gs.Node:
-    draft = Draft(total.name or total.outputs[0].name, norm.inputs[1].dtype)
-    value, width = total.inputs[0], norm.inputs[1].shape[-1]
-    shape = draft.constant("Length/Shape", [0, -1, width], np.int64)
-    reread(total, 0, draft.add("Reshape", "Length", [value, shape]))
-    reshape = draft.nodes[-1]
+def _reshape(sizes: Sizes, total: gs.Node) -> gs.Node:
+    """A Reshape of what a sum reads first."""
+    value = total.inputs[0]
+    shape = sizes.shape(value)
+    assert shape is not None
+    draft = Draft(total.name or total.outputs[0].name, value.dtype)
+    target = draft.constant("Length/Shape", [0, -1, shape[2]], np.int64)
+    draft.add("Reshape", "Length", [value, target])
+    (reshape,) = draft.nodes
     annotate(reshape, **{"pass": KeepLayerNorm.name})
     describe(reshape, _WHY)
     return reshape
 
 
-def _forget(graph: gs.Graph, hidden: set[int]) -> None:
+def _forget(graph: gs.Graph, hidden: Set[int], ends: Set[int]) -> None:
     """Take away the declared sizes of what the hidden nodes make."""
-    outputs = set(map(id, graph.outputs))
-    for node in (node for node in graph.nodes if id(node) in hidden):
-        for tensor in (tensor for tensor in node.outputs if id(tensor) not in outputs):
+    for node in (node for node in all_nodes(graph) if id(node) in hidden):
+        for tensor in (tensor for tensor in node.outputs if id(tensor) not in ends):
             tensor.shape = None
 
 
@@ -95,12 +100,12 @@ def _hides(node: gs.Node) -> bool:
     return len(target) == 3 and target[:2] == [0, -1]
 
 
-def _downstream(nodes: Iterable[gs.Node]) -> set[int]:
-    """Ids of the nodes and of all that depend on them."""
+def _downstream(nodes: Iterable[gs.Node], ends: Set[int]) -> set[int]:
+    """Ids of the nodes and of all that depend on them, but by way of ``ends``."""
     pending = list(nodes)
     found = {id(node) for node in pending}
     while pending:
-        for tensor in pending.pop().outputs:
+        for tensor in (tensor for tensor in pending.pop().outputs if id(tensor) not in ends):
             fresh = [reader for reader in tensor.outputs if id(reader) not in found]
             found |= set(map(id, fresh))
             pending += fresh

@@ -1,5 +1,6 @@
 """raise-opset: the graph moves to a newer operator set, which has faster kernels."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -12,15 +13,19 @@ from sardonyx.passes.base import Pass
 from sardonyx.passes.facts import CONSTANTS_ARE_INITIALIZERS
 from sardonyx.passes.journal import Journal, Miss
 from sardonyx.passes.origin import is_standard
+from sardonyx.passes.rewrite import name_apart
 from sardonyx.passes.scopes import all_nodes, scopes
 
 _MORE_TYPES = (
-    "Add Cast CastLike Constant ConstantOfShape Conv CumSum DequantizeLinear Div Dropout Equal "
-    "Flatten Greater GreaterOrEqual Identity If IsInf IsNaN Less LessOrEqual Loop Mul Pow "
-    "QuantizeLinear Relu Reshape Scan ScatterElements ScatterND Shape Size Squeeze Sub Transpose "
-    "Unsqueeze Where"
+    "Add Cast CastLike Constant ConstantOfShape Conv Cos CumSum DequantizeLinear Div Dropout Elu "
+    "Equal EyeLike Flatten GRU GlobalAveragePool Greater GreaterOrEqual HardSigmoid HardSwish "
+    "Identity If InstanceNormalization IsInf IsNaN LSTM LeakyRelu Less LessOrEqual Loop MaxPool "
+    "Mish Mul PRelu Pad Pow Relu Reshape Round Scan ScatterElements ScatterND Selu Shape Sin Size "
+    "Softplus Softsign Squeeze Sub Transpose Unsqueeze Where"
 )
-"""Ops that newer sets, from 13 to 23, gave more types and optional attributes, nothing else."""
+"""Ops that newer sets, from 13 to 23, gave more types, optional attributes and inputs, nothing
+else, and that onnxruntime computes alike. QuantizeLinear is none: older onnxruntimes that know
+opset 23 have no kernel for it."""
 
 _REDUCTIONS = (
     "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd "
@@ -32,6 +37,9 @@ _MOVABLE = frozenset([*_MORE_TYPES.split(), *_REDUCTIONS.split(), "Split"])
 
 _FIRST = 13
 
+_INPUTS = 18
+"""The first opset in which axes are inputs and a Split says how many parts it makes."""
+
 
 @dataclass(frozen=True)
 class RaiseOpset(Pass):
@@ -41,7 +49,7 @@ class RaiseOpset(Pass):
     ``Split(x) <num_outputs>``. Does not fire
 
     1. where the model is newer already, or older than opset 13,
-    2. where it holds an op that means something else in ``to`` than in its own opset.
+    2. where it holds an op that changed between the two, in more than the types it takes.
     """
 
     to: Annotated[int, Field(ge=0, le=23)] = 23
@@ -51,21 +59,29 @@ class RaiseOpset(Pass):
 
     def run(self, graph: gs.Graph, journal: Journal) -> int:
         """Raise it, in the graph and in those inside it."""
-        if not graph.opset or graph.opset >= self.to:
-            return 0
         nodes = list(filter(is_standard, all_nodes(graph)))
-        reason = f"opset {graph.opset} is older than 13" if graph.opset < _FIRST else ""
-        culprit = next((n for n in nodes if not self._keeps(n, graph.opset)), None)
-        if culprit is not None:
-            reason = reason or f"{culprit.op} is another op in opset {self.to}"
-        if reason:
-            name = culprit.name or culprit.outputs[0].name if culprit is not None else ""
-            journal.missed.append(Miss(self.name, name, reason))
-            return 0
         old = graph.opset
+        if not nodes or old >= self.to:
+            return 0
+        miss = self._miss(graph, nodes)
+        if miss is not None:
+            journal.missed.append(miss)
+            return 0
         for scope in scopes(graph):
             scope.opset = self.to
-        return 1 + sum(_move(node, old) for node in nodes)
+        if old < _INPUTS <= self.to:
+            return 1 + _give_axes(graph, nodes) + _count_parts(nodes)
+        return 1
+
+    def _miss(self, graph: gs.Graph, nodes: Sequence[gs.Node]) -> Miss | None:
+        """Why the graph stays in its opset."""
+        if graph.opset < _FIRST:
+            return Miss(self.name, graph.name, f"opset {graph.opset} is older than {_FIRST}")
+        for node in nodes:
+            if not self._keeps(node, graph.opset):
+                reason = f"{node.op} changed between opset {graph.opset} and {self.to}"
+                return Miss(self.name, _label(node), reason)
+        return None
 
     def _keeps(self, node: gs.Node, opset: int) -> bool:
         """Whether a node's op has the same meaning in both, or can be rewritten."""
@@ -84,16 +100,26 @@ def _schema(op: str, opset: int) -> OpSchema | None:
         return None
 
 
-def _move(node: gs.Node, opset: int) -> bool:
-    """Write a node as opset 18 has it; whether that changed it."""
-    if opset >= 18:
-        return False
-    if node.op == "Split" and len(node.inputs) < 2:
+def _label(node: gs.Node) -> str:
+    name: str = node.name or next((t.name for t in node.outputs if t.name), "")
+    return name
+
+
+def _give_axes(graph: gs.Graph, nodes: Sequence[gs.Node]) -> int:
+    """Turn axes from attributes into inputs; how many."""
+    reductions = [n for n in nodes if n.op in _REDUCTIONS.split() and "axes" in n.attrs]
+    given = [np.array(node.attrs.pop("axes"), np.int64) for node in reductions]
+    pairs = zip(reductions, given, strict=True)
+    constants = [gs.Constant(f"{_label(node)}/axes", axes) for node, axes in pairs]
+    name_apart(graph, constants)
+    for node, axes in zip(reductions, constants, strict=True):
+        node.inputs.append(axes)
+    return len(reductions)
+
+
+def _count_parts(nodes: Sequence[gs.Node]) -> int:
+    """Let Splits that name no sizes say how many parts they make; how many such there are."""
+    splits = [n for n in nodes if n.op == "Split" and all(t.is_empty() for t in n.inputs[1:])]
+    for node in splits:
         node.attrs["num_outputs"] = len(node.outputs)
-        return True
-    if node.op in _REDUCTIONS.split() and "axes" in node.attrs:
-        axes = np.array(node.attrs.pop("axes"), np.int64)
-        name = node.name or node.outputs[0].name
-        node.inputs.append(gs.Constant(f"{name}/axes", axes))
-        return True
-    return False
+    return len(splits)
