@@ -90,7 +90,7 @@ def test_what_is_right_is_run_and_not_refused(model):
 @pytest.mark.parametrize("harm", HARMS)
 def test_what_is_wrong_is_caught(model, harm):
     with pytest.raises(VerificationError) as caught:
-        compile(model, Recipe("wrong", "", (Wrong(harm),)))
+        compile(model, Recipe("wrong", "", (Wrong(harm=harm),)))
     node = (
         "MultiHeadAttention 'p/Attend'" if harm == "forget the bias" else "Shape 'p/Queries/Shape'"
     )

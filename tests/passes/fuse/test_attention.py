@@ -43,7 +43,7 @@ def test_eager(fuse, attention, attention_feeds, nodes_of):
         attend("q3", "k3", "v3", "", "", "p/Expand:0"),
     ]
     (done,) = after.journal.fused
-    assert (done.name, done.op, done.replaced) == ("fuse-attention", "MultiHeadAttention", 13)
+    assert (done.by, done.op, done.replaced) == ("fuse-attention", "MultiHeadAttention", 13)
     assert after.journal.missed == []
 
 
@@ -266,16 +266,62 @@ ATTENTION = {
     ],
 )
 @pytest.mark.parametrize("hidden", [False, True])
-def test_the_op_of_opset_23(fuse_attention, attention, nodes_of, op, attributes, hidden):
+def test_the_op_of_opset_23(fuse, attention, attention_feeds, nodes_of, op, attributes, hidden):
     # a query that sees no key: onnxruntime makes 0 of it, whatever the type of the mask
     inputs = {"keep": "bool[batch,1,length,length]", "mask": "float[batch,1,length,length]"}
     keep = np.ones((B, 1, S, S), bool)
     keep[1, 0, :, 0 if hidden else 2 :] = False
     mask = np.where(keep, np.float32(0), np.float32(-np.inf))
     model = attention(23, **ATTENTION, mixed=op, inputs=inputs)
-    ops = {node[0]: node[3] for node in nodes_of(fuse_attention(model, keep=keep, mask=mask))}
-    assert ops[OP] == {"num_heads": N} | attributes
-    assert ("IsNaN" in ops) == (len(model.graph.input) > 1)
+    feeds = attention_feeds(model, keep=keep, mask=mask)
+    own = nodes_of(fuse(FuseAttention(standard=False), model, **feeds).model)
+    assert {node[0]: node[3] for node in own}[OP] == {"num_heads": N} | attributes
+    assert ("IsNaN" in {node[0] for node in own}) == (len(model.graph.input) > 1)
+    # the standard's op takes heads in one axis too, and its mask stays as it is
+    names = {"scale": "scale", "unidirectional": "is_causal"}
+    attributes = {names[name]: value for name, value in attributes.items()}
+    masks = [value.name for value in model.graph.input[1:]]
+    assert nodes_of(fuse(FuseAttention(), model, **feeds).model) == [
+        *PROJECTIONS,
+        (
+            "Attention",
+            ["q3", "k3", "v3", *masks],
+            ["Y"],
+            {"q_num_heads": N, "kv_num_heads": N} | attributes,
+        ),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("scores", "added"),
+    [
+        ("Identity (scaled)", None),
+        ("Add (scaled, mask)", "mask"),
+        ("no = Not (keep); Where (no, lowest, scaled)", "fill"),
+        ("a = Add (scaled, bias); Add (a, mask)", "both"),
+    ],
+)
+@pytest.mark.parametrize("hidden", [False, True])
+def test_attention_is_written_from_opset_23_on(
+    fuse, attention, attention_feeds, census, scores, added, hidden
+):
+    # of scores that all are the lowest float softmax makes a mean, and Attention 0
+    model = attention(23, scores=scores)
+    keep = np.ones((B, 1, 1, S), bool)
+    keep[1, ..., 0 if hidden else 2 :] = False
+    mask = np.where(keep, np.float32(0), np.float32(LOWEST))
+    after = fuse(FuseAttention(), model, **attention_feeds(model, keep=keep, mask=mask))
+    counted = census(after.model)
+    assert (counted["Attention"], counted["MultiHeadAttention"]) == (1, 0)
+    assert (counted["Max"] > 0) == (added in ("mask", "both"))
+
+
+def test_keys_of_the_past_stay_with_the_op_that_takes_them(
+    fuse, attention, attention_feeds, census
+):
+    model = attention(23, **PAST, scores="Identity (scaled)")
+    after = fuse(FuseAttention(), model, **attention_feeds(model))
+    assert census(after.model)["MultiHeadAttention"] == 1
 
 
 def test_after_gobo(apply, attention, attention_feeds, run_ort, census):

@@ -162,16 +162,17 @@ def attentions(draw):
     return f"g {header} {{ {body} }}", drawn.text.constants, drawn.feeds()
 
 
-@given(attentions())
-def test_all_are_fused_and_stay_what_they_are(apply, text_model, run_ort, drawn):
+@given(attentions(), st.sampled_from([13, 17, 23]))
+def test_all_are_fused_and_stay_what_they_are(apply, text_model, run_ort, drawn, opset):
     text, constants, feeds = drawn
-    model = text_model(text, **constants)
+    model = text_model(text, opset, **constants)
     after = apply(FuseAttention(), model)
     assert after.journal.missed == []
     assert (after.rewrites, after.again) == (1, 0)
     onnx.checker.check_model(after.model)
     (want,), (have,) = run_ort(model, feeds), run_ort(after.model, feeds)
-    shown = np.isfinite(want)  # a query that sees no key: NaN before and after
-    assert np.array_equal(shown, np.isfinite(have))
+    shown = np.isfinite(want)  # a query that sees no key: NaN before, and after or made 0
+    made_0 = ~shown & (have == 0) & (opset == 23)
+    assert np.array_equal(shown | made_0, np.isfinite(have))
     worst = np.abs(want - have)[shown].max(initial=0)
     assert worst <= FuseAttention.bound * np.abs(want)[shown].max(initial=0)
