@@ -33,7 +33,8 @@ _REDUCTIONS = (
 )
 """Ops whose axes were an attribute before opset 18."""
 
-_MOVABLE = frozenset([*_MORE_TYPES.split(), *_REDUCTIONS.split(), "Split"])
+MOVABLE = frozenset([*_MORE_TYPES.split(), *_REDUCTIONS.split(), "Split"])
+"""Ops that a node of opset 13 or newer keeps the meaning of in 23, rewritten or as it is."""
 
 _FIRST = 13
 
@@ -85,7 +86,7 @@ class RaiseOpset(Pass):
 
     def _keeps(self, node: gs.Node, opset: int) -> bool:
         """Whether a node's op has the same meaning in both, or can be rewritten."""
-        if node.op in _MOVABLE:
+        if node.op in MOVABLE:
             return True
         before, after = _schema(node.op, opset), _schema(node.op, self.to)
         if before is None or after is None:
