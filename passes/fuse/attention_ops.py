@@ -44,7 +44,7 @@ def standard_attention(shared: Draft, draft: Draft, found: Attention, bias: Atte
 
     Newer kernels make 0 of a row in which no score is above the lowest float. What was written out
     makes the mean of the values whose scores are that float: so all that is added is kept above it,
-    but for -inf.
+    but for -inf. Only where it made NaN, of scores that all are -inf, there is a number now.
     """
     if found.anchor.op == "Attention":
         added = operand(found.anchor, 3)

@@ -171,8 +171,8 @@ def test_all_are_fused_and_stay_what_they_are(apply, text_model, run_ort, drawn,
     assert (after.rewrites, after.again) == (1, 0)
     onnx.checker.check_model(after.model)
     (want,), (have,) = run_ort(model, feeds), run_ort(after.model, feeds)
-    shown = np.isfinite(want)  # a query that sees no key: NaN before, and after or made 0
-    made_0 = ~shown & (have == 0) & (opset == 23)
-    assert np.array_equal(shown | made_0, np.isfinite(have))
+    shown = np.isfinite(want)  # not so for a query that sees no key
+    assert np.isfinite(have[shown]).all()
+    assert opset == 23 or np.isnan(have[~shown]).all()  # Attention makes a number of it
     worst = np.abs(want - have)[shown].max(initial=0)
     assert worst <= FuseAttention.bound * np.abs(want)[shown].max(initial=0)
