@@ -11,6 +11,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from sardonyx.models.quiet import quiet
+
 NBITS_BLOCK = 32
 
 
@@ -45,3 +47,16 @@ def matmul_nbits(path: Path, output: Path) -> None:
     quantizer = MatMulNBitsQuantizer(onnx.load(path), bits=4, block_size=NBITS_BLOCK)
     quantizer.process()
     quantizer.model.save_model_to_file(str(output))
+
+
+def optimizer(path: Path, output: Path, model_type: str, heads: int, hidden: int) -> None:
+    """onnxruntime.transformers.optimizer: its fusions in Python, onnxruntime's at load.
+
+    ``model_type``: of its kinds. Its levels 1, 2 and 99 run onnxruntime's own fusions before it:
+    for the models measured here they end in the same ops, and they need PyTorch.
+    """
+    with quiet():
+        from onnxruntime.transformers.optimizer import optimize_model  # noqa: PLC0415
+
+        made = optimize_model(str(path), model_type, heads, hidden, opt_level=0)
+        made.save_model_to_file(str(output))
