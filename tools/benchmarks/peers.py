@@ -49,14 +49,17 @@ def matmul_nbits(path: Path, output: Path) -> None:
     quantizer.model.save_model_to_file(str(output))
 
 
-def optimizer(path: Path, output: Path, model_type: str, heads: int, hidden: int) -> None:
-    """onnxruntime.transformers.optimizer: its fusions in Python, onnxruntime's at load.
+def optimizer(
+    path: Path, output: Path, kind: str, heads: int, hidden: int, level: int | None = 0
+) -> None:
+    """onnxruntime.transformers.optimizer: its fusions in Python, onnxruntime's own at load.
 
-    ``model_type``: of its kinds. Its levels 1, 2 and 99 run onnxruntime's own fusions before it:
-    for the models measured here they end in the same ops, and they need PyTorch.
+    ``kind``: of its kinds of model. ``level``: 1, 2 and 99 run onnxruntime's own fusions first,
+    which takes PyTorch, and None is its choice for the kind; all four levels make the same ops of
+    the real models.
     """
     with quiet():
         from onnxruntime.transformers.optimizer import optimize_model  # noqa: PLC0415
 
-        made = optimize_model(str(path), model_type, heads, hidden, opt_level=0)
+        made = optimize_model(str(path), kind, heads, hidden, opt_level=level)
         made.save_model_to_file(str(output))
