@@ -41,6 +41,9 @@ ATTENTIONS = (
 BOUND = 1e-5
 """Relative: float32 sums in another order."""
 
+WRONG = 1e-3
+"""Relative: a file whose outputs differ by more computes something else."""
+
 KINDS = {"gpt2": "gpt2", "t5": "t5", "marian": "bart", "whisper": "bart"}
 """What the transformer optimizer takes an architecture for, if not for BERT."""
 
@@ -120,6 +123,8 @@ def measure_file(path: Path, config: Any, count: int, examples: list[Example]) -
             cell.reasons.extend(make(path, output, config))
             cell.fused[by] = fused(output)
             cell.differences[by] = furthest(output, feeds, exported)
+            if cell.differences[by] > WRONG:
+                raise ValueError(f"outputs are off by {cell.differences[by]:.2g} of the largest")
         except Exception as error:  # the optimizer has no error of its own
             cell.failures[by] = f"{type(error).__name__}: {error}".splitlines()[0]
     return cell
