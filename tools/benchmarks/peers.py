@@ -11,6 +11,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from sardonyx.models.quiet import quiet
+
 NBITS_BLOCK = 32
 
 
@@ -45,3 +47,19 @@ def matmul_nbits(path: Path, output: Path) -> None:
     quantizer = MatMulNBitsQuantizer(onnx.load(path), bits=4, block_size=NBITS_BLOCK)
     quantizer.process()
     quantizer.model.save_model_to_file(str(output))
+
+
+def optimizer(
+    path: Path, output: Path, kind: str, heads: int, hidden: int, level: int | None = 0
+) -> None:
+    """onnxruntime.transformers.optimizer: its fusions in Python, onnxruntime's own at load.
+
+    ``kind``: of its kinds of model. ``level``: 1, 2 and 99 run onnxruntime's own fusions first,
+    which takes PyTorch, and None is its choice for the kind; all four levels make the same ops of
+    the real models.
+    """
+    with quiet():
+        from onnxruntime.transformers.optimizer import optimize_model  # noqa: PLC0415
+
+        made = optimize_model(str(path), kind, heads, hidden, opt_level=level)
+        made.save_model_to_file(str(output))
