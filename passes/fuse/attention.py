@@ -48,7 +48,8 @@ class FuseAttention(Pass):
     3. masked scores are set to a value above -1e30, which does not drown in what is added to it,
     4. sizes do not show that split and merge are what they seem, or that queries, keys, values and
        masks have one batch (the kernel broadcasts masks only, and only to the scores),
-    5. something else reads the scores or the probabilities, as a graph that returns them.
+    5. something else reads the scores or the probabilities, as a graph that returns them,
+    6. an Attention is both causal and masked, and would have to be a MultiHeadAttention.
     """
 
     standard: bool = True

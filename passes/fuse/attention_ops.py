@@ -10,6 +10,7 @@ import onnx_graphsurgeon as gs
 
 from sardonyx.passes.fuse.attention_bias import AttentionBias, may_be_infinite
 from sardonyx.passes.fuse.attention_parts import Attention
+from sardonyx.passes.fuse.unfit import Unfit
 from sardonyx.passes.fused import MICROSOFT, operand
 from sardonyx.passes.rewrite import Draft
 
@@ -26,7 +27,13 @@ def can_be_standard(found: Attention) -> bool:
 def multi_head_attention(
     shared: Draft, draft: Draft, found: Attention, bias: AttentionBias
 ) -> None:
-    """Write MultiHeadAttention; what layers share goes to ``shared``."""
+    """Write MultiHeadAttention; what layers share goes to ``shared``.
+
+    Its kernel hides later keys by the lowest float: where a mask hides all others by -inf, a query
+    would see those. Raises Unfit.
+    """
+    if found.causal and found.biases:
+        raise Unfit("it is causal and masked, which MultiHeadAttention takes for another thing")
     added = bias.make(shared, found.biases, found.queries, found.keys)
     operands = [found.query, found.key, found.value]
     if added is not None:

@@ -14,8 +14,8 @@ from sardonyx.compiler.report import CompileReport, Totals
 
 ARRAYS = ("indices", "centroids", "positions", "values")
 DOCUMENTED = {
-    "": "schema model recipe target totals tensors activations skipped kept_ops passes "
-    "verification seconds peak_rss_bytes",
+    "": "schema model recipe target totals tensors activations skipped kept_ops fused "
+    "not_fused passes verification seconds peak_rss_bytes",
     "totals": "bytes_before bytes_after ratio weights weights_quantized bits_per_weight "
     "outlier_share",
     "tensors": "name node op format bits groups outliers outlier_share sqnr_db bytes_before "
