@@ -94,3 +94,21 @@ def _graph(graph: onnx.GraphProto, change: Change) -> onnx.GraphProto:
             if attribute.HasField("g"):
                 copied.g.CopyFrom(_graph(attribute.g, change))
     return copy
+
+
+def message_bytes(model: onnx.ModelProto) -> int:
+    """``model.ByteSize()``, which writes all weights to measure them; this does not touch them."""
+    light = copy_without(model, "graph")
+    graph = copy_without(model.graph, "initializer")
+    size = graph.ByteSize() + sum(_field_bytes(_tensor_bytes(t)) for t in model.graph.initializer)
+    return int(light.ByteSize() + _field_bytes(size))
+
+
+def _tensor_bytes(tensor: onnx.TensorProto) -> int:
+    data = _field_bytes(len(tensor.raw_data)) if tensor.HasField("raw_data") else 0
+    return int(copy_without(tensor, "raw_data").ByteSize()) + data
+
+
+def _field_bytes(size: int) -> int:
+    """Of a field of a number below 16 that holds ``size`` bytes: key, length, contents."""
+    return 1 + max(1, -(-size.bit_length() // 7)) + size

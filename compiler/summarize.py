@@ -8,7 +8,7 @@ import onnx
 
 from sardonyx.compiler.driver import Driver
 from sardonyx.compiler.load import Source
-from sardonyx.compiler.messages import initializers
+from sardonyx.compiler.messages import initializers, message_bytes
 from sardonyx.compiler.recipe import Recipe
 from sardonyx.compiler.report import (
     CompileReport,
@@ -95,9 +95,9 @@ def _source_bytes(source: Source) -> int:
 
 
 def _model_bytes(model: onnx.ModelProto) -> int:
-    """Bytes once written; weights counted apart, as a message over 2 GiB cannot be measured."""
+    """Bytes once written; of weights alone where they are to lie in another file."""
     weights = sum(map(stored_bytes, initializers(model)))
-    return weights if weights > 1 << 30 else model.ByteSize()
+    return weights if weights > 1 << 30 else message_bytes(model)
 
 
 def peak_rss_bytes() -> int:
