@@ -51,7 +51,7 @@ def _merge(graph: gs.Graph) -> int:
         key = _key(node)
         first = seen.setdefault(key, node) if key else node
         needed = any(id(tensor) in outputs for tensor in node.outputs)
-        if first is node or needed or len(first.outputs) != len(node.outputs):
+        if first is node or needed:
             kept.append(node)
         else:
             _redirect(node, first)
@@ -66,7 +66,8 @@ def _key(node: gs.Node) -> Hashable:
         return None
     attributes = {key: value for key, value in node.attrs.items() if key not in RESERVED}
     held = tuple((key, _held(value)) for key, value in sorted(attributes.items()))
-    return node.op, held, tuple(map(_identity, node.inputs))
+    made = tuple(tensor.is_empty() for tensor in node.outputs)
+    return node.op, held, tuple(map(_identity, node.inputs)), made
 
 
 def _held(value: object) -> Hashable:

@@ -100,3 +100,18 @@ def test_bodies_merge_by_themselves(apply, text_model, run_ort):
     for c in (True, False):
         feeds = {"c": np.array(c), "X": np.float32([1, -2])}
         assert np.array_equal(run_ort(before, feeds), run_ort(after.model, feeds))
+
+
+def test_each_makes_what_the_other_leaves_out(apply, text_model):
+    before = text_model(
+        """g (float[N,2] X) => (float[N,1] Y) {
+             a, m, d = LayerNormalization (X, g)
+             b, n, e = LayerNormalization (X, g)
+             Y = Add (d, n)
+           }""",
+        g=np.ones(2, np.float32),
+    )
+    before.graph.node[0].output[1] = ""
+    del before.graph.node[1].output[2]
+    before.graph.node[1].output.append("")
+    assert apply(MergeEqual(), before).rewrites == 0
