@@ -33,7 +33,7 @@ class MergeEqual(Pass):
     not fire
 
     1. on ops that draw random numbers, and on those that hold graphs,
-    2. where z is an output of its graph.
+    2. where z is an output of its graph, or y and z are other of several outputs.
     """
 
     name: ClassVar[str] = "merge-equal"
@@ -51,13 +51,18 @@ def _merge(graph: gs.Graph) -> int:
         key = _key(node)
         first = seen.setdefault(key, node) if key else node
         needed = any(id(tensor) in outputs for tensor in node.outputs)
-        if first is node or needed or len(first.outputs) != len(node.outputs):
+        if first is node or needed or _given(first) != _given(node):
             kept.append(node)
         else:
             _redirect(node, first)
     merged = len(graph.nodes) - len(kept)
     graph.nodes = kept
     return merged
+
+
+def _given(node: gs.Node) -> list[bool]:
+    """Which of its outputs a node gives."""
+    return [not tensor.is_empty() for tensor in node.outputs]
 
 
 def _key(node: gs.Node) -> Hashable:

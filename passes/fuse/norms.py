@@ -65,7 +65,9 @@ RMS_NORM_OP: Pattern = op(
 
 def is_centred(found: State) -> bool:
     """Whether a mean is taken off: it is a LayerNormalization."""
-    return any(node.op in ("Sub", "LayerNormalization") for node in found.nodes)
+    means = (node for node in found.nodes if node.op == ANCHOR)
+    of_x = any(behind(mean.inputs[0])[0] is found.values["x"] for mean in means)
+    return of_x or found.nodes[0].op == "LayerNormalization"
 
 
 def epsilon_of(found: State) -> float:

@@ -57,6 +57,23 @@ def test_what_only_looks_equal_stays(apply, text_model, second, constants):
     assert apply(MergeEqual(), before).rewrites == 0
 
 
+def test_nodes_that_give_other_outputs_stay(apply, text_model, run_ort, normal):
+    before = text_model(
+        """g (float[3,2,4] X) => (float[1,2,3] Y, float[3,1,2,3] Z) {
+             skipped, last = LSTM <hidden_size = 3> (X, W, R)
+             all, again = LSTM <hidden_size = 3> (X, W, R)
+             Y = Neg (last)
+             Z = Neg (all)
+           }""",
+        W=normal(1, 12, 4),
+        R=normal(1, 12, 3, seed=1),
+    )
+    before.graph.node[0].output[0] = ""
+    after = apply(MergeEqual(), before)
+    assert after.rewrites == 0
+    run_ort(after.model, {"X": normal(3, 2, 4)})
+
+
 def test_an_output_of_the_graph_stays(apply, text_model):
     before = text_model("g (float[2] X) => (float[2] A, float[2] B) { A = Neg (X)\n B = Neg (X) }")
     after = apply(MergeEqual(), before)
