@@ -117,3 +117,18 @@ def test_bodies_merge_by_themselves(apply, text_model, run_ort):
     for c in (True, False):
         feeds = {"c": np.array(c), "X": np.float32([1, -2])}
         assert np.array_equal(run_ort(before, feeds), run_ort(after.model, feeds))
+
+
+def test_what_a_body_reads_stays(apply, text_model):
+    """A body is checked by itself, where nothing says that its operands are equal."""
+    before = text_model(
+        """g (bool c, float[2] X) => (float[2] Y) {
+             a = Neg (X)
+             b = Neg (X)
+             Y = If (c) <
+               then_branch = t () => (float[2] r1) { r1 = Add (a, b) },
+               else_branch = e () => (float[2] r2) { r2 = Abs (a) }
+             >
+           }"""
+    )
+    assert apply(MergeEqual(), before).rewrites == 0
