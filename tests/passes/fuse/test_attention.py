@@ -239,3 +239,10 @@ def test_inside_branches_that_use_equal_names(
 def test_what_is_left_is_used(apply, attention):
     after = apply(FuseAttention(), attention())
     assert apply(RemoveUnused(), after.model).rewrites == 0
+
+
+@pytest.mark.parametrize(("root", "factor"), [(-2, "-0.5"), (np.inf, "0")])
+def test_a_scale_that_is_not_above_0(missed, attention, root, factor):
+    model = attention(given={"root": np.float32(root)})
+    reason = f"its scores are multiplied by {factor}, which is not above 0"
+    assert missed(FuseAttention(), model) == [f"p: {reason}"]
