@@ -26,9 +26,11 @@ def need_float32(found: State) -> None:
 
 
 def need_same_rank(sizes: Sizes, x: gs.Tensor, result: gs.Tensor) -> None:
-    """Raise Unfit where a constant [1, 1, ...] gives a result more axes than x has."""
+    """Raise Unfit where a constant [1, 1, ...] gives a result more axes than x has, or may."""
     before, after = sizes.shape(x), sizes.shape(result)
-    if before is not None and after is not None and len(before) != len(after):
+    if before is None or after is None:
+        raise Unfit(f"it is not known how many axes '{(x if before is None else result).name}' has")
+    if len(before) != len(after):
         raise Unfit(f"'{x.name}' has {len(before)} axes and '{result.name}' {len(after)}")
 
 
