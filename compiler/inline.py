@@ -6,20 +6,28 @@ from collections.abc import Container
 import onnx
 import onnx.inliner
 
+from sardonyx.compiler.check_model import first_line
 from sardonyx.compiler.messages import walk
 from sardonyx.passes.fused import FUSED
 from sardonyx.passes.weights import SLOTS
+from sardonyx.runtime_ops.errors import InputError
 from sardonyx.runtime_ops.ops import DOMAIN
 
 
-def inline_functions(model: onnx.ModelProto, every: bool = False) -> onnx.ModelProto:
+def inline_functions(model: onnx.ModelProto, name: str, every: bool = False) -> onnx.ModelProto:
     """The model without calls of functions that read weights, or of ``every`` function that is not
-    one of our own ops; itself if it has none."""
+    one of our own ops; itself if it has none. ``name``: what errors call it.
+
+    Raises InputError where onnx cannot inline them, as those of another opset than the model's.
+    """
     functions = _others(model) if every else _readers(model)
     wanted = [(function.domain, function.name) for function in functions]
     if not wanted:
         return model
-    return onnx.inliner.inline_selected_functions(model, wanted)
+    try:
+        return onnx.inliner.inline_selected_functions(model, wanted)
+    except RuntimeError as error:
+        raise InputError(f"{name}: its functions cannot be inlined: {first_line(error)}") from error
 
 
 def _others(model: onnx.ModelProto) -> list[onnx.FunctionProto]:

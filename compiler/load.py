@@ -77,7 +77,7 @@ def load(model: Path | onnx.ModelProto, *, inline_all: bool = False) -> tuple[So
     check_data(proto, name)
     _drop_listed_constants(proto)
     check_valid(proto, name)
-    proto = inline_functions(proto, inline_all)
+    proto = inline_functions(proto, name, inline_all)
     source = Source(path, proto, tuple(external))
     _note_types(infer_types(proto, name).graph, source.shapes)
     graph = _import(proto, name)

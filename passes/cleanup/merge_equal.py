@@ -33,7 +33,8 @@ class MergeEqual(Pass):
     not fire
 
     1. on ops that draw random numbers, and on those that hold graphs,
-    2. where z is an output of its graph.
+    2. where z is an output of its graph or read by a graph inside it, or y and z are other of
+       several outputs.
     """
 
     name: ClassVar[str] = "merge-equal"
@@ -44,13 +45,14 @@ class MergeEqual(Pass):
 
 
 def _merge(graph: gs.Graph) -> int:
-    outputs = set(map(id, graph.outputs))
+    outputs, here = set(map(id, graph.outputs)), set(map(id, graph.nodes))
     seen: dict[Hashable, gs.Node] = {}
     kept = []
     for node in graph.nodes:
         key = _key(node)
         first = seen.setdefault(key, node) if key else node
         needed = any(id(tensor) in outputs for tensor in node.outputs)
+        needed |= any(id(r) not in here for tensor in node.outputs for r in tensor.outputs)
         if first is node or needed:
             kept.append(node)
         else:
@@ -84,7 +86,7 @@ def _identity(tensor: gs.Tensor) -> Hashable:
 
 
 def _redirect(node: gs.Node, first: gs.Node) -> None:
-    """Let readers of one node's outputs, wherever they are, read another's."""
+    """Let readers of one node's outputs read another's."""
     for old, new in zip(node.outputs, first.outputs, strict=True):
         for reader in list(old.outputs):
             for slot, tensor in enumerate(reader.inputs):

@@ -44,7 +44,8 @@ class FuseAttention(Pass):
     kernel is the faster one, at all. Does not fire where
 
     1. the values are not float32, the only ones of onnxruntime's kernel,
-    2. scores are computed in another way, or scaled after something was added to them,
+    2. scores are computed in another way, scaled after something was added to them, or
+       scaled by 0, which the ops take for something else,
     3. masked scores are set to a value above -1e30, which does not drown in what is added to it,
     4. sizes do not show that split and merge are what they seem, or that queries, keys, values and
        masks have one batch (the kernel broadcasts masks only, and only to the scores),
@@ -92,6 +93,8 @@ def _fuse(
 ) -> Replacements:
     gone = dying(scope, [found.merged], found.reads)
     _check_alone(found, gone)
+    if found.scale == 0:
+        raise Unfit("its scores are multiplied by 0")
     name = found.anchor.name or found.anchor.outputs[0].name
     shared, draft = Draft(name, np.float32), Draft(name, np.float32)
     write(shared, draft, found, bias)

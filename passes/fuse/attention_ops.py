@@ -19,9 +19,10 @@ FIRST_STANDARD = 23
 
 
 def can_be_standard(found: Attention) -> bool:
-    """Whether Attention takes the keys and values, and makes 0 of the same rows: two masks that are
-    the lowest float are -inf together, which is not seen where each is kept above it."""
-    return found.whole and not (found.guarded and len(found.biases) > 1)
+    """Whether Attention takes the keys and values and the scale, and makes 0 of the same rows: two
+    masks that are the lowest float are -inf together, which is not seen where each is kept above
+    it."""
+    return found.whole and found.scale > 0 and not (found.guarded and len(found.biases) > 1)
 
 
 def multi_head_attention(

@@ -110,7 +110,7 @@ def _operands(sizes: Sizes, found: State) -> list[gs.Tensor]:
     """x, or y and the bias."""
     x, bias = found.values.get("y", found.values["x"]), found.values.get("bias")
     need_float32(found)
-    need_same_rank(sizes, x, found.nodes[0].outputs[0])
+    need_same_rank(sizes, x, found)
     need_vector(sizes, x, "bias", bias)
     return [x] if bias is None else [x, bias]
 

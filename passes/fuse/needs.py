@@ -7,7 +7,7 @@ import onnx_graphsurgeon as gs
 
 from sardonyx.passes.fuse.unfit import Unfit
 from sardonyx.passes.match import State
-from sardonyx.passes.origin import named
+from sardonyx.passes.origin import behind, named
 from sardonyx.passes.sizes import Shape, Sizes
 
 _SAME_TYPE = ("Add", "Div", "Erf", "Gelu", "LayerNormalization", "Mul", "Sigmoid", "Sqrt", "Sub")
@@ -25,10 +25,17 @@ def need_float32(found: State) -> None:
         raise Unfit(f"'{known.name}' is {np.dtype(known.dtype).name}, and not float32")
 
 
-def need_same_rank(sizes: Sizes, x: gs.Tensor, result: gs.Tensor) -> None:
-    """Raise Unfit where a constant [1, 1, ...] gives a result more axes than x has."""
+def need_same_rank(sizes: Sizes, x: gs.Tensor, found: State) -> None:
+    """Raise Unfit where a constant [1, 1, ...] gives the result more axes than x has, or may."""
+    result = found.nodes[0].outputs[0]
     before, after = sizes.shape(x), sizes.shape(result)
-    if before is not None and after is not None and len(before) != len(after):
+    if before is None or after is None:
+        read = (behind(tensor)[0] for node in found.nodes for tensor in node.inputs)
+        wide = next((t for t in read if isinstance(t, gs.Constant) and t.shape), None)
+        if wide is not None:
+            text = f"'{wide.name}' is {list(wide.shape)}, and '{x.name}' of unknown shape"
+            raise Unfit(text)
+    elif len(before) != len(after):
         raise Unfit(f"'{x.name}' has {len(before)} axes and '{result.name}' {len(after)}")
 
 

@@ -65,7 +65,9 @@ RMS_NORM_OP: Pattern = op(
 
 def is_centred(found: State) -> bool:
     """Whether a mean is taken off: it is a LayerNormalization."""
-    return any(node.op in ("Sub", "LayerNormalization") for node in found.nodes)
+    means = (node for node in found.nodes if node.op == ANCHOR)
+    of_x = any(behind(mean.inputs[0])[0] is found.values["x"] for mean in means)
+    return of_x or found.nodes[0].op == "LayerNormalization"
 
 
 def epsilon_of(found: State) -> float:
@@ -75,11 +77,11 @@ def epsilon_of(found: State) -> float:
 
 def need_usual(sizes: Sizes, found: State) -> None:
     """Raise Unfit unless x is float32, gamma and beta constant vectors as long as its last axis."""
-    x, result = found.values["x"], found.nodes[0].outputs[0]
+    x = found.values["x"]
     need_float32(found)
     need_vector(sizes, x, "gamma", found.values["gamma"])
     need_vector(sizes, x, "beta", found.values.get("beta"))
-    need_same_rank(sizes, x, result)
+    need_same_rank(sizes, x, found)
 
 
 def squared(mean: gs.Node) -> gs.Tensor | None:

@@ -30,7 +30,8 @@ class KeepLayerNorm(Pass):
     a and b are [B, S, H], and so is what the Reshape makes. onnxruntime joins such a sum and its
     normalization at load where it knows that the sizes agree, and its kernel for both takes longer
     than the two ops from some dozens of tokens on. Behind a -1 it knows no length, nor does it of
-    anything that is computed from there; sizes that the file declares there go. Does not fire
+    anything that is computed from there; sizes that the file declares there go. A batch of none no
+    longer runs: of no elements a -1 says nothing. Does not fire
 
     1. where the sum depends on an earlier one that was rewritten: but for what it reads of outputs
        of a graph, whose declared sizes stay,

@@ -64,6 +64,11 @@ def _gemm(sizes: Sizes, node: gs.Node) -> Shapes:
     return [(rows, b[0 if node.attrs.get("transB", 0) else 1])]
 
 
+def _matmul_nbits(sizes: Sizes, node: gs.Node) -> Shapes:
+    a = sizes.shape(node.inputs[0])
+    return [None if a is None else (*a[:-1], int(node.attrs["N"]))]
+
+
 def _gobo_matmul(sizes: Sizes, node: gs.Node) -> Shapes:
     a = sizes.shape(node.inputs[0])
     return [None if a is None else (*a[:-1], int(node.attrs["shape"][1]))]
@@ -299,6 +304,7 @@ SHAPE_RULES: dict[str, Rule] = {
     "Tile": _tile,
     "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,
+    "com.microsoft.MatMulNBits": _matmul_nbits,
     "com.microsoft.MultiHeadAttention": _multi_head_attention,
 }
 """By op; ops of other domains with the domain in front."""

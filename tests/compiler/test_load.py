@@ -45,6 +45,20 @@ def test_overload_of_a_function(model):
     assert refusal(model) == "the model: function 'F' has an overload: not supported"
 
 
+def test_a_function_of_another_opset_cannot_be_inlined(model):
+    opset = next(opset.version for opset in model.opset_import if not opset.domain)
+    neg = helper.make_node("Neg", ["a"], ["b"])
+    imports = [helper.make_opsetid("", opset + 1)]
+    model.functions.append(helper.make_function("my", "F", ["a"], ["b"], [neg], imports))
+    model.opset_import.append(helper.make_opsetid("my", 1))
+    output = model.graph.node[-1].output[0]
+    model.graph.node[-1].output[0] = "last"
+    model.graph.node.append(helper.make_node("F", ["last"], [output], domain="my"))
+    load(model)  # where it may stay
+    with pytest.raises(InputError, match=r"^the model: its functions cannot be inlined: [^\n]+$"):
+        load(model, inline_all=True)
+
+
 @pytest.mark.parametrize(
     ("op", "shape"), [("GoboMatMul99", [4, 4]), ("GoboMatMul3", [4]), ("GoboGather4", [4, 0])]
 )

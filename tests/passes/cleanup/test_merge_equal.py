@@ -57,6 +57,23 @@ def test_what_only_looks_equal_stays(apply, text_model, second, constants):
     assert apply(MergeEqual(), before).rewrites == 0
 
 
+def test_nodes_that_give_other_outputs_stay(apply, text_model, run_ort, normal):
+    before = text_model(
+        """g (float[3,2,4] X) => (float[1,2,3] Y, float[3,1,2,3] Z) {
+             skipped, last = LSTM <hidden_size = 3> (X, W, R)
+             all, again = LSTM <hidden_size = 3> (X, W, R)
+             Y = Neg (last)
+             Z = Neg (all)
+           }""",
+        W=normal(1, 12, 4),
+        R=normal(1, 12, 3, seed=1),
+    )
+    before.graph.node[0].output[0] = ""
+    after = apply(MergeEqual(), before)
+    assert after.rewrites == 0
+    run_ort(after.model, {"X": normal(3, 2, 4)})
+
+
 def test_an_output_of_the_graph_stays(apply, text_model):
     before = text_model("g (float[2] X) => (float[2] A, float[2] B) { A = Neg (X)\n B = Neg (X) }")
     after = apply(MergeEqual(), before)
@@ -114,4 +131,19 @@ def test_each_makes_what_the_other_leaves_out(apply, text_model):
     before.graph.node[0].output[1] = ""
     del before.graph.node[1].output[2]
     before.graph.node[1].output.append("")
+    assert apply(MergeEqual(), before).rewrites == 0
+
+
+def test_what_a_body_reads_stays(apply, text_model):
+    """A body is checked by itself, where nothing says that its operands are equal."""
+    before = text_model(
+        """g (bool c, float[2] X) => (float[2] Y) {
+             a = Neg (X)
+             b = Neg (X)
+             Y = If (c) <
+               then_branch = t () => (float[2] r1) { r1 = Add (a, b) },
+               else_branch = e () => (float[2] r2) { r2 = Abs (a) }
+             >
+           }"""
+    )
     assert apply(MergeEqual(), before).rewrites == 0

@@ -239,3 +239,13 @@ def test_inside_branches_that_use_equal_names(
 def test_what_is_left_is_used(apply, attention):
     after = apply(FuseAttention(), attention())
     assert apply(RemoveUnused(), after.model).rewrites == 0
+
+
+def test_a_scale_of_0(missed, attention):
+    model = attention(given={"root": np.float32(np.inf)})
+    assert missed(FuseAttention(), model) == ["p: its scores are multiplied by 0"]
+
+
+def test_a_scale_below_0_is_for_one_op_only(fuse_attention, attention, census):
+    model = fuse_attention(attention(23, given={"root": np.float32(-2)}))
+    assert census(model)["MultiHeadAttention"] == 1

@@ -237,6 +237,15 @@ def test_a_number_that_adds_axes_is_a_near_miss(missed, contrib):
     assert missed(FuseGelu(), contrib(text, **numbers)) == ["s: 'x' has 1 axes and 'Y' 2"]
 
 
+def test_numbers_may_add_axes_to_one_of_unknown_rank(missed, contrib):
+    text = f"""g (float[N] X, int64[K] shape) => (float[M] Z) {{
+      x = Reshape (X, shape) {GELU} Z = Reshape (Y, flat)
+    }}"""
+    numbers = NUMBERS | {"half": np.full((1, 1), 0.5, np.float32), "flat": np.array([-1])}
+    reason = "s: 'half' is [1, 1], and 'x' of unknown shape"
+    assert missed(FuseGelu(), contrib(text, **numbers)) == [reason]
+
+
 def test_near_miss_4_the_standard_op_alone(missed, gelu):
     assert missed(FuseGelu(), gelu("y = Relu (x) Y = Gelu (y)", opset=20)) == [
         "Y: nothing is gained: 'y' is no sum of a tensor and a constant vector"

@@ -142,6 +142,14 @@ def test_what_had_another_mean_taken_off_is_rms_norm(fuse, norm, nodes_of, x):
     assert ops[2:] == [("RMSNormalization", ["d", "gamma"]), ("Add", ["s", "beta"])]
 
 
+@pytest.mark.parametrize("variance", ["Sub (v, minus_eps)", "Add (v, eps)"])
+def test_what_has_no_mean_taken_off_is_rms_norm(fuse, norm, nodes_of, x, variance):
+    body = RMS.replace("Add (v, eps)", variance)
+    model = norm(body, 23, minus_eps=np.float32(-1e-3))
+    after = fuse(FuseLayerNorm(), model, X=x)
+    assert [node[0] for node in nodes_of(after.model)] == ["RMSNormalization"]
+
+
 def test_in_the_body_of_an_if(fuse, norm, x):
     body = f"""Y = If (C) <then_branch = a () => (float[B,S,{H}] P) {{
       {SHIFTED.replace("Y =", "P =")}

@@ -325,3 +325,15 @@ def test_bodies(told, text_model):
     bodies = graph.nodes[1].attrs["then_branch"], graph.nodes[1].attrs["else_branch"]
     shapes = [", ".join(map(str, sizes.shape(body.nodes[0].outputs[0]))) for body in bodies]
     assert shapes == ["a, 6", "2*a, 6"]
+
+
+def test_products_with_4_bit_weights(told, text_model):
+    model = text_model(
+        """g (float[batch,length,32] X) => (float[B,L,N] Y) {
+          Y = com.microsoft.MatMulNBits <K = 32, N = 4, bits = 4, block_size = 16> (X, Q, s)
+        }""",
+        Q=np.ones((4, 2, 8), np.uint8),
+        s=np.ones(8, np.float32),
+    )
+    model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+    assert told(model, X=floats(2, 3, 32)).shapes["Y"] == "batch, length, 4"
