@@ -53,7 +53,7 @@ def _merge(graph: gs.Graph) -> int:
         first = seen.setdefault(key, node) if key else node
         needed = any(id(tensor) in outputs for tensor in node.outputs)
         needed |= any(id(r) not in here for tensor in node.outputs for r in tensor.outputs)
-        if first is node or needed or _given(first) != _given(node):
+        if first is node or needed:
             kept.append(node)
         else:
             _redirect(node, first)
@@ -62,18 +62,14 @@ def _merge(graph: gs.Graph) -> int:
     return merged
 
 
-def _given(node: gs.Node) -> list[bool]:
-    """Which of its outputs a node gives."""
-    return [not tensor.is_empty() for tensor in node.outputs]
-
-
 def _key(node: gs.Node) -> Hashable:
     """Equal for nodes that compute the same; None for one that nothing is known of."""
     if not is_standard(node) or node.op in _NOT_PURE or any(node.subgraphs()):
         return None
     attributes = {key: value for key, value in node.attrs.items() if key not in RESERVED}
     held = tuple((key, _held(value)) for key, value in sorted(attributes.items()))
-    return node.op, held, tuple(map(_identity, node.inputs))
+    made = tuple(tensor.is_empty() for tensor in node.outputs)
+    return node.op, held, tuple(map(_identity, node.inputs)), made
 
 
 def _held(value: object) -> Hashable:

@@ -41,14 +41,10 @@ def test_the_pass_alone(model, census, run_ort, normal):
 
 
 def test_the_recipe(model, census):
-    compiled = compile(model, RECIPE, target="cpu")
+    compiled = compile(model, RECIPE)
     assert census(compiled.model) == {"GoboMatMul4": 1, "Clip": 1}
-    assert [run.name for run in compiled.report.passes] == [
-        "lift-constants",
-        "replace-relu6",
-        "gobo",
-        "remove-unused",
-    ]
+    names = [run.name for run in compiled.report.passes]
+    assert names[-3:] == ["replace-relu6", "gobo", "remove-unused"]
 
 
 def test_a_second_run_makes_no_rewrite(model):

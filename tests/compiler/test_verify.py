@@ -120,7 +120,7 @@ class MakesNaN(Wrong):
 
 def failure(model, a_pass, verify="default"):
     with pytest.raises(VerificationError) as caught:
-        compile(model, Recipe("wrong", "", (a_pass,)), target="cpu", verify=verify)
+        compile(model, Recipe("wrong", "", (a_pass,)), verify=verify)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -181,9 +181,9 @@ def test_a_pass_that_raises(model):
         def harm(self, graph):
             raise KeyError("the Mul")
 
-    assert failure(model, Raises()) == (
-        "pass wrong failed, after lift-constants: KeyError: 'the Mul'"
-    )
+    text = failure(model, Raises())
+    assert text.startswith("pass wrong failed, after lift-constants, unfuse-attention, ")
+    assert text.endswith(", unfuse-gelu: KeyError: 'the Mul'")
 
 
 def test_a_pass_that_writes_into_stored_values(model):
