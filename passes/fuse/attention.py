@@ -83,9 +83,18 @@ class FuseAttention(Pass):
 
 
 def _anchors(graph: gs.Graph) -> list[gs.Node]:
-    """Softmaxes, and Attentions of split heads."""
-    named = [n for n in graph.nodes if n.op in ("Softmax", "Attention") and is_standard(n)]
-    return [node for node in named if "q_num_heads" not in node.attrs]
+    """Softmaxes near a product that reads them, and Attentions of split heads."""
+    nodes = [n for n in graph.nodes if n.op in ("Softmax", "Attention") and is_standard(n)]
+    return [
+        n for n in nodes if "q_num_heads" not in n.attrs and (n.op != "Softmax" or _is_mixed(n))
+    ]
+
+
+def _is_mixed(softmax: gs.Node, steps: int = 3) -> bool:
+    """Whether a product reads what a node makes, or what is made of that in some steps."""
+    readers = [reader for tensor in softmax.outputs for reader in tensor.outputs]
+    found = any(reader.op == "MatMul" for reader in readers)
+    return found or (steps > 0 and any(_is_mixed(reader, steps - 1) for reader in readers))
 
 
 def _fuse(

@@ -315,3 +315,8 @@ def test_an_attention_that_splits_heads_itself_is_no_candidate(missed, attention
         Y="Identity (mixed)",
     )
     assert missed(FuseAttention(), model) == []
+
+
+def test_a_softmax_of_a_classifier_is_no_attention(missed, text_model):
+    model = text_model("g (float[n,4] X) => (float[n,4] Y) { Y = Softmax <axis = -1> (X) }")
+    assert missed(FuseAttention(), model) == []
