@@ -53,6 +53,11 @@ _SPECIAL = ("do_rotary", "past_present_share_buffer")
 _FLOATS = ("float16", "float32", "float64", "bfloat16")
 
 
+def is_standard(node: gs.Node) -> bool:
+    """Whether a node is an op of the standard domain."""
+    return node.domain in STANDARD
+
+
 def is_contrib(node: gs.Node, opset: int) -> bool:
     """Whether an op is onnxruntime's own and not the standard's."""
     known = node.domain not in STANDARD or opset >= STANDARD_FROM.get(node.op, 0)

@@ -19,13 +19,8 @@ from itertools import product as every
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from sardonyx.passes.attempt import State, Trail
+from sardonyx.passes.attempt import State
 from sardonyx.passes.origin import behind, maker, named, scalar
-
-__all__ = [
-    "Either", "Inverse", "Op", "Pattern", "Product", "Scalar", "State", "Sum", "Trail",
-    "Value", "behind", "maker", "op", "scalar"
-]  # fmt: skip
 
 RELATIVE = 1e-5
 """How far a constant in a graph may be from a formula's: exporters write about 6 digits."""

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
+from sardonyx.passes.fused import is_standard
 from sardonyx.passes.weights import values_of
 
 
@@ -28,11 +29,6 @@ def _passes_on(node: gs.Node) -> bool:
     return dtype is not None and node.attrs["to"] == onnx.helper.np_dtype_to_tensor_dtype(
         np.dtype(dtype)
     )
-
-
-def is_standard(node: gs.Node) -> bool:
-    """Whether a node is an op of the standard domain."""
-    return node.domain in (None, "", "ai.onnx")
 
 
 def maker(tensor: gs.Tensor) -> gs.Node | None:

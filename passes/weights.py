@@ -9,7 +9,7 @@ import onnx
 import onnx_graphsurgeon as gs
 from numpy.typing import DTypeLike, NDArray
 
-from sardonyx.passes.fused import FUSED, MICROSOFT, obstacle
+from sardonyx.passes.fused import FUSED, MICROSOFT, is_standard, obstacle
 from sardonyx.passes.scopes import all_constants, all_nodes
 from sardonyx.runtime_ops.gobo import GoboTensor
 
@@ -145,7 +145,7 @@ def weight_count(uses: list[WeightUse]) -> int:
 
 
 def _uses_of(node: gs.Node) -> Iterator[WeightUse]:
-    standard = node.domain in (None, "", "ai.onnx")
+    standard = is_standard(node)
     slots = SLOTS if standard else FUSED if node.domain == MICROSOFT else {}
     for slot in slots.get(node.op, ()):
         source = _source(node.inputs[slot]) if slot < len(node.inputs) else None

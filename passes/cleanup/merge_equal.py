@@ -8,9 +8,9 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from sardonyx.passes.base import Pass
+from sardonyx.passes.fused import is_standard
 from sardonyx.passes.journal import Journal
 from sardonyx.passes.metadata import RESERVED
-from sardonyx.passes.origin import is_standard
 from sardonyx.passes.rewrite import release, reread
 from sardonyx.passes.scopes import scopes
 from sardonyx.passes.weights import values_of

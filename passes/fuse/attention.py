@@ -21,9 +21,9 @@ from sardonyx.passes.fuse.attention_ops import (
 from sardonyx.passes.fuse.attention_parts import Attention, attention_of
 from sardonyx.passes.fuse.dying import dying
 from sardonyx.passes.fuse.unfit import Unfit
+from sardonyx.passes.fused import is_standard
 from sardonyx.passes.journal import Fusion, Journal, Miss
 from sardonyx.passes.metadata import annotate, inherit
-from sardonyx.passes.origin import is_standard
 from sardonyx.passes.rewrite import Draft, Replacements, release, replace_nodes
 from sardonyx.passes.scopes import scopes
 from sardonyx.passes.sizes import Sizes

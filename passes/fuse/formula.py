@@ -7,10 +7,12 @@ from dataclasses import dataclass
 
 import onnx_graphsurgeon as gs
 
+from sardonyx.passes.attempt import State, Trail
 from sardonyx.passes.fuse.unfit import Unfit
 from sardonyx.passes.journal import Fusion, Journal, Miss
-from sardonyx.passes.match import Pattern, State, Trail, behind, maker
+from sardonyx.passes.match import Pattern
 from sardonyx.passes.metadata import annotate, inherit
+from sardonyx.passes.origin import behind, maker
 from sardonyx.passes.rewrite import Draft, Replacements, release, replace_nodes
 from sardonyx.passes.scopes import scopes
 

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import onnx_graphsurgeon as gs
 
+from sardonyx.passes.attempt import State
 from sardonyx.passes.base import Pass
 from sardonyx.passes.facts import CONSTANTS_ARE_INITIALIZERS
 from sardonyx.passes.fuse.formula import Formula, fuse
@@ -15,7 +16,8 @@ from sardonyx.passes.fuse.needs import is_no_vector, need_float32, need_same_ran
 from sardonyx.passes.fuse.unfit import Unfit
 from sardonyx.passes.fused import MICROSOFT
 from sardonyx.passes.journal import Journal
-from sardonyx.passes.match import Pattern, Scalar, State, Value, behind, maker, op
+from sardonyx.passes.match import Pattern, Scalar, Value, op
+from sardonyx.passes.origin import behind, maker
 from sardonyx.passes.rewrite import Draft
 from sardonyx.passes.sizes import Sizes
 

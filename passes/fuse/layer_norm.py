@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import onnx_graphsurgeon as gs
 
+from sardonyx.passes.attempt import State
 from sardonyx.passes.base import Pass
 from sardonyx.passes.facts import CONSTANTS_ARE_INITIALIZERS
 from sardonyx.passes.fuse.formula import Formula, fuse
@@ -21,7 +22,6 @@ from sardonyx.passes.fuse.norms import (
 )
 from sardonyx.passes.fuse.unfit import Unfit
 from sardonyx.passes.journal import Journal
-from sardonyx.passes.match import State
 from sardonyx.passes.rewrite import Draft
 from sardonyx.passes.sizes import Sizes
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from sardonyx.passes.attempt import State
 from sardonyx.passes.fuse.unfit import Unfit
-from sardonyx.passes.match import State
 from sardonyx.passes.origin import behind, named
 from sardonyx.passes.sizes import Shape, Sizes
 

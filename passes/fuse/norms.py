@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import onnx_graphsurgeon as gs
 
+from sardonyx.passes.attempt import State
 from sardonyx.passes.fuse.needs import need_float32, need_same_rank, need_vector
-from sardonyx.passes.match import Inverse, Pattern, Scalar, State, Value, behind, maker, op, scalar
+from sardonyx.passes.match import Inverse, Pattern, Scalar, Value, op
+from sardonyx.passes.origin import behind, maker, scalar
 from sardonyx.passes.sizes import Sizes
 
 ANCHOR = "ReduceMean"

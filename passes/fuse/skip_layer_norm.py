@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import onnx_graphsurgeon as gs
 
+from sardonyx.passes.attempt import State
 from sardonyx.passes.base import Pass
 from sardonyx.passes.facts import CONSTANTS_ARE_INITIALIZERS
 from sardonyx.passes.fuse.formula import Formula, fuse
@@ -25,7 +26,8 @@ from sardonyx.passes.fuse.norms import (
 from sardonyx.passes.fuse.unfit import Unfit
 from sardonyx.passes.fused import MICROSOFT
 from sardonyx.passes.journal import Journal
-from sardonyx.passes.match import State, Value, behind, maker
+from sardonyx.passes.match import Value
+from sardonyx.passes.origin import behind, maker
 from sardonyx.passes.rewrite import Draft
 from sardonyx.passes.sizes import Shape, Sizes
 

@@ -9,9 +9,10 @@ import onnx_graphsurgeon as gs
 
 from sardonyx.passes.base import Pass
 from sardonyx.passes.facts import CONSTANTS_ARE_INITIALIZERS
+from sardonyx.passes.fused import is_standard
 from sardonyx.passes.journal import Journal
 from sardonyx.passes.metadata import annotate, describe
-from sardonyx.passes.origin import behind, is_standard, maker
+from sardonyx.passes.origin import behind, maker
 from sardonyx.passes.rewrite import Draft, replace_nodes, reread
 from sardonyx.passes.scopes import all_nodes, scopes
 from sardonyx.passes.sizes import Sizes

@@ -11,8 +11,8 @@ from pydantic import Field
 
 from sardonyx.passes.base import Pass
 from sardonyx.passes.facts import CONSTANTS_ARE_INITIALIZERS
+from sardonyx.passes.fused import is_standard
 from sardonyx.passes.journal import Journal, Miss
-from sardonyx.passes.origin import is_standard
 from sardonyx.passes.rewrite import name_apart
 from sardonyx.passes.scopes import all_nodes, scopes
 

@@ -11,6 +11,7 @@ from typing import TypeGuard
 
 import onnx_graphsurgeon as gs
 
+from sardonyx.passes.fused import is_standard
 from sardonyx.passes.sizes.dim import (
     UNKNOWN,
     Dim,
@@ -93,7 +94,7 @@ class Sizes:
             _log.debug("nothing is known of what '%s' makes: it cannot run", node.name)
 
     def _apply(self, node: gs.Node) -> None:
-        key = node.op if node.domain in (None, "", "ai.onnx") else f"{node.domain}.{node.op}"
+        key = node.op if is_standard(node) else f"{node.domain}.{node.op}"
         if key in SHAPE_RULES:
             unheard = next(self._unnamed)
             shapes = SHAPE_RULES[key](self, node)

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, strategies
 
 from sardonyx.compiler.load import load
+from sardonyx.passes.attempt import State, Trail
 from sardonyx.passes.cleanup.lift_constants import LiftConstants
 from sardonyx.passes.journal import Journal
-from sardonyx.passes.match import Pattern, Scalar, State, Sum, Trail, Value, op
+from sardonyx.passes.match import Pattern, Scalar, Sum, Value, op
 
 X, Y, Z = Value("x"), Value("y"), Value("z")
 NUMBERS = {
