@@ -35,7 +35,7 @@ class AttentionBias:
     """
 
     sizes: Sizes
-    _made: dict[tuple[object, ...], tuple[gs.Tensor, Shape | None]] = field(default_factory=dict)
+    _made: dict[tuple[object, ...], gs.Tensor] = field(default_factory=dict)
     _shapes: dict[int, Shape | None] = field(default_factory=dict)
     _read: list[gs.Tensor] = field(default_factory=list)
 
@@ -45,14 +45,14 @@ class AttentionBias:
         """The sum of ``biases`` for so many queries and keys; None where there are none."""
         if not biases:
             return None
-        total, shape = self._first(draft, biases[0])
+        total = self._with(draft, None, biases[0])
         for bias in biases[1:]:
-            total, shape = self._next(draft, (total, shape), bias)
-        lengths = (queries.known, keys.known)
+            total = self._with(draft, total, bias)
+        shape, lengths = self._shape(total), (queries.known, keys.known)
         if shape is not None and len(shape) == 4 and shape[2:] == lengths:
             return total
         key = ("Expand", id(total), *lengths)
-        return self._once(key, [total], None, lambda: _expand(draft, total, queries, keys))[0]
+        return self._once(key, [total], None, lambda: _expand(draft, total, queries, keys))
 
     def above_lowest(self, draft: Draft, bias: Bias) -> Bias:
         """A bias of which no element is the lowest float; -inf stays."""
@@ -60,36 +60,25 @@ class AttentionBias:
             value = float(bias.value.values)
             finite = np.array(value if np.isinf(value) else max(value, FLOOR), np.float32)
             return replace(bias, value=gs.Constant(bias.value.name, finite))
-        shape = self.sizes.shape(bias)
-        raised, _ = self._once(("Raise", id(bias)), [bias], shape, lambda: _raise(draft, bias))
-        self._shapes[id(raised)] = shape
-        return raised
+        key = ("Raise", id(bias))
+        return self._once(key, [bias], self._shape(bias), lambda: _raise(draft, bias))
 
-    def _first(self, draft: Draft, bias: Bias) -> tuple[gs.Tensor, Shape | None]:
-        if not isinstance(bias, Fill):
-            return bias, self._shape(bias)
-        return self._filled(draft, None, (), bias)
-
-    def _next(
-        self, draft: Draft, so_far: tuple[gs.Tensor, Shape | None], bias: Bias
-    ) -> tuple[gs.Tensor, Shape | None]:
-        total, known = so_far
+    def _with(self, draft: Draft, total: gs.Tensor | None, bias: Bias) -> gs.Tensor:
+        """A sum so far, if there is one, and one more bias."""
         if isinstance(bias, Fill):
-            return self._filled(draft, total, known, bias)
-        shape = broadcast(self.sizes, known, self._shape(bias))
+            return self._filled(draft, total, bias)
+        if total is None:
+            return bias
+        shape = broadcast(self.sizes, self._shape(total), self._shape(bias))
         key = ("Add", id(total), id(bias))
         return self._once(
             key, [total, bias], shape, lambda: draft.add("Add", "Bias", [total, bias])
         )
 
-    def _shape(self, bias: gs.Tensor) -> Shape | None:
-        return self._shapes.get(id(bias)) or self.sizes.shape(bias)
-
-    def _filled(
-        self, draft: Draft, total: gs.Tensor | None, known: Shape | None, fill: Fill
-    ) -> tuple[gs.Tensor, Shape | None]:
+    def _filled(self, draft: Draft, total: gs.Tensor | None, fill: Fill) -> gs.Tensor:
         """``total``, or 0, with a value in its place where scores do not count."""
-        shape = broadcast(self.sizes, known, self.sizes.shape(fill.condition))
+        known = () if total is None else self._shape(total)
+        shape = broadcast(self.sizes, known, self._shape(fill.condition))
         key = ("Where", id(fill.condition), float(fill.value.values), fill.when, id(total))
         reads = [fill.condition] if total is None else [fill.condition, total]
         return self._once(key, reads, shape, lambda: _where(draft, total, fill))
@@ -100,11 +89,16 @@ class AttentionBias:
         reads: list[gs.Tensor],
         shape: Shape | None,
         make: Callable[[], gs.Tensor],
-    ) -> tuple[gs.Tensor, Shape | None]:
+    ) -> gs.Tensor:
         if key not in self._made:
             self._read += reads  # alive, so that no other tensor gets their ids
-            self._made[key] = make(), shape
+            made = self._made[key] = make()
+            self._shapes[id(made)] = shape
         return self._made[key]
+
+    def _shape(self, tensor: gs.Tensor) -> Shape | None:
+        made = id(tensor) in self._shapes
+        return self._shapes[id(tensor)] if made else self.sizes.shape(tensor)
 
 
 def may_be_infinite(biases: Sequence[Bias]) -> bool:
