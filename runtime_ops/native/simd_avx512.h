@@ -1,0 +1,160 @@
+// The vectors of kernels.inl on AVX-512 (F, BW, VL, DQ and VNNI): one register each.
+#pragma once
+
+#include <immintrin.h>
+#include <stdint.h>
+
+namespace sardonyx {
+namespace {
+
+constexpr int kPanels = 2;  // panels of 16 columns in a tile
+constexpr int kRowPanels = 4;  // where A is one row
+constexpr int kRows = 12;   // rows of the product whose sums stay in registers
+
+struct F16 { __m512 v; };   // 16 float
+struct I16 { __m512i v; };  // 16 int32
+struct B64 { __m512i v; };  // 16 lanes of 4 bytes
+
+inline void prefetch(const uint8_t* p) { _mm_prefetch((const char*)p, _MM_HINT_T0); }
+inline void prefetch_to_write(const float* p) { __builtin_prefetch(p, 1, 2); }
+
+inline F16 zero_f() { return {_mm512_setzero_ps()}; }
+inline F16 load_f(const float* p) { return {_mm512_loadu_ps(p)}; }
+inline void store_f(float* p, F16 x) { _mm512_storeu_ps(p, x.v); }
+inline F16 load_some(const float* p, int64_t count) { return {_mm512_maskz_loadu_ps((__mmask16)((1u << count) - 1), p)}; }
+inline void store_some(float* p, F16 x, int64_t count) { _mm512_mask_storeu_ps(p, (__mmask16)((1u << count) - 1), x.v); }
+inline F16 broadcast_f(float x) { return {_mm512_set1_ps(x)}; }
+inline F16 add(F16 a, F16 b) { return {_mm512_add_ps(a.v, b.v)}; }
+inline F16 sub(F16 a, F16 b) { return {_mm512_sub_ps(a.v, b.v)}; }
+inline F16 mul(F16 a, F16 b) { return {_mm512_mul_ps(a.v, b.v)}; }
+inline F16 fma(F16 a, F16 b, F16 c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
+inline F16 min(F16 a, F16 b) { return {_mm512_min_ps(a.v, b.v)}; }
+inline F16 max(F16 a, F16 b) { return {_mm512_max_ps(a.v, b.v)}; }
+inline float least(F16 a) { return _mm512_reduce_min_ps(a.v); }
+inline float greatest(F16 a) { return _mm512_reduce_max_ps(a.v); }
+inline F16 widen_u8(const uint8_t* p) {
+  return {_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)p)))};
+}
+
+inline I16 zero_i() { return {_mm512_setzero_si512()}; }
+inline I16 load_i(const int32_t* p) { return {_mm512_loadu_si512(p)}; }
+inline void store_i(int32_t* p, I16 x) { _mm512_storeu_si512(p, x.v); }
+inline I16 broadcast_i(int32_t x) { return {_mm512_set1_epi32(x)}; }
+inline I16 add(I16 a, I16 b) { return {_mm512_add_epi32(a.v, b.v)}; }
+inline I16 sub(I16 a, I16 b) { return {_mm512_sub_epi32(a.v, b.v)}; }
+inline I16 mul(I16 a, I16 b) { return {_mm512_mullo_epi32(a.v, b.v)}; }
+inline I16 round_to_int(F16 x) { return {_mm512_cvtps_epi32(x.v)}; }
+inline F16 to_float(I16 x) { return {_mm512_cvtepi32_ps(x.v)}; }
+inline void store_u8(uint8_t* p, I16 x) {  // clipped to 0 .. 255
+  const __m512i positive = _mm512_max_epi32(x.v, _mm512_setzero_si512());
+  _mm_storeu_si128((__m128i*)p, _mm512_cvtusepi32_epi8(positive));
+}
+
+inline B64 zero_b() { return {_mm512_setzero_si512()}; }
+inline B64 load_b(const void* p) { return {_mm512_loadu_si512(p)}; }
+inline void store_b(void* p, B64 x) { _mm512_storeu_si512(p, x.v); }
+inline B64 either(B64 a, B64 b) { return {_mm512_or_si512(a.v, b.v)}; }
+inline B64 masked(B64 a, uint8_t mask) {
+  return {_mm512_and_si512(a.v, _mm512_set1_epi8((char)mask))};
+}
+template <int BITS>
+inline B64 right(B64 a) {  // each lane, as one number
+  if constexpr (BITS == 0) return a;
+  return {_mm512_srli_epi32(a.v, BITS)};
+}
+template <int BITS>
+inline B64 left(B64 a) {
+  if constexpr (BITS == 0) return a;
+  return {_mm512_slli_epi32(a.v, BITS)};
+}
+
+// acc + the four products of a (uint8) and w (int8) in each lane; |w| <= 63.
+inline I16 dot(I16 acc, const uint8_t* a, B64 w) {
+  int32_t four;
+  __builtin_memcpy(&four, a, 4);
+  return {_mm512_dpbusd_epi32(acc.v, _mm512_set1_epi32(four), w.v)};
+}
+
+// A table of up to 16 floats, by the low bits of each lane; what lies above them is ignored.
+template <int BITS>
+struct FloatTable {
+  static_assert(BITS <= 4);
+  __m512 v;
+  explicit FloatTable(const float* table) {
+    float copies[16];
+    for (int i = 0; i < 16; ++i) copies[i] = table[i & ((1 << BITS) - 1)];
+    v = _mm512_loadu_ps(copies);
+  }
+  F16 at(B64 index) const { return {_mm512_permutexvar_ps(index.v, v)}; }
+};
+
+// The same; index 2^BITS gives 0.
+template <int BITS>
+struct FloatOrZeroTable {
+  static_assert(BITS <= 4);
+  __m512 v, over = _mm512_setzero_ps();
+  explicit FloatOrZeroTable(const float* table) {
+    float some[16] = {};
+    for (int i = 0; i < 1 << BITS; ++i) some[i] = table[i];
+    v = _mm512_loadu_ps(some);
+  }
+  F16 at(B64 index) const {
+    if constexpr (BITS < 4) return {_mm512_permutexvar_ps(index.v, v)};
+    return {_mm512_permutex2var_ps(v, index.v, over)};
+  }
+};
+
+inline F16 gather(const float* table, I16 index) { return {_mm512_i32gather_ps(index.v, table, 4)}; }
+inline I16 low_byte(B64 x) { return {_mm512_and_si512(x.v, _mm512_set1_epi32(255))}; }
+
+// A table of 16 bytes, by each byte of the index (0 .. 15).
+struct ByteTable {
+  __m512i v;
+  explicit ByteTable(const int8_t* table) {
+    v = _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i*)table));
+  }
+  B64 at(B64 index) const { return {_mm512_shuffle_epi8(v, index.v)}; }
+};
+
+// `rows` (at most 16) x 16 bytes: rows at `in`, `in_stride` apart, become columns of 16.
+inline void transpose_bytes(const uint8_t* in, int64_t in_stride, int64_t rows, uint8_t* out, int64_t out_stride) {
+  __m128i r[16], t[16];
+  for (int i = 0; i < 16; ++i)
+    r[i] = i < rows ? _mm_loadu_si128((const __m128i*)(in + i * in_stride)) : _mm_setzero_si128();
+  for (int step = 0; step < 4; ++step) {  // each step interleaves row i with row i + 8
+    for (int i = 0; i < 8; ++i) {
+      t[2 * i] = _mm_unpacklo_epi8(r[i], r[i + 8]);
+      t[2 * i + 1] = _mm_unpackhi_epi8(r[i], r[i + 8]);
+    }
+    for (int i = 0; i < 16; ++i) r[i] = t[i];
+  }
+  for (int i = 0; i < 16; ++i) _mm_storeu_si128((__m128i*)(out + i * out_stride), r[i]);
+}
+
+inline void transpose(F16 (&r)[16]) {
+  __m512 t[16];
+  for (int i = 0; i < 16; i += 2) {
+    t[i] = _mm512_unpacklo_ps(r[i].v, r[i + 1].v);
+    t[i + 1] = _mm512_unpackhi_ps(r[i].v, r[i + 1].v);
+  }
+  __m512 u[16];
+  for (int i = 0; i < 16; i += 4) {
+    u[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(t[i]), _mm512_castps_pd(t[i + 2])));
+    u[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(t[i]), _mm512_castps_pd(t[i + 2])));
+    u[i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(t[i + 1]), _mm512_castps_pd(t[i + 3])));
+    u[i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(t[i + 1]), _mm512_castps_pd(t[i + 3])));
+  }
+  for (int i = 0; i < 4; ++i) {  // u[4g + i] holds columns i, 4 + i, 8 + i, 12 + i of rows 4g ..
+    const __m512 a = _mm512_shuffle_f32x4(u[i], u[4 + i], 0x88);
+    const __m512 b = _mm512_shuffle_f32x4(u[8 + i], u[12 + i], 0x88);
+    const __m512 c = _mm512_shuffle_f32x4(u[i], u[4 + i], 0xdd);
+    const __m512 d = _mm512_shuffle_f32x4(u[8 + i], u[12 + i], 0xdd);
+    r[i].v = _mm512_shuffle_f32x4(a, b, 0x88);
+    r[8 + i].v = _mm512_shuffle_f32x4(a, b, 0xdd);
+    r[4 + i].v = _mm512_shuffle_f32x4(c, d, 0x88);
+    r[12 + i].v = _mm512_shuffle_f32x4(c, d, 0xdd);
+  }
+}
+
+}  // namespace
+}  // namespace sardonyx
