@@ -35,8 +35,11 @@ struct Op : OrtCustomOp {
 
   const OpKind& kind;
   int bits;
-  std::string name;
+  std::string name, hidden_name;
 };
+
+// Whether sessions that this thread creates see the ops under names that no model uses.
+thread_local bool hidden = false;
 
 const Op& op(const OrtCustomOp* self) { return static_cast<const Op&>(*self); }
 
@@ -58,10 +61,11 @@ OrtStatus* run_kernel(void* kernel, OrtKernelContext* context) {
 }
 
 Op::Op(const OpKind& of, int width)
-    : OrtCustomOp{}, kind(of), bits(width), name(of.name + std::to_string(width)) {
+    : OrtCustomOp{}, kind(of), bits(width), name(of.name + std::to_string(width)),
+      hidden_name("Hidden" + name) {
   constexpr int kAnyType = 0;
   version = ort::kOrtVersion;
-  GetName = [](auto self) { return op(self).name.c_str(); };
+  GetName = [](auto self) { return (hidden ? op(self).hidden_name : op(self).name).c_str(); };
   GetExecutionProviderType = [](auto) -> const char* { return nullptr; };
   GetInputType = [](auto, size_t) { return kAnyType; };
   GetInputTypeCount = [](auto self) { return op(self).kind.inputs; };
@@ -127,5 +131,9 @@ SARDONYX_EXPORT OrtStatus* RegisterCustomOps(OrtSessionOptions* options, const O
   if (OrtStatus* status = domain(api, &ours)) return status;
   return ort::AddCustomOpDomain::call(api, options, ours);
 }
+
+// onnxruntime cannot take ops out of session options again. Hiding them has the same effect, for the
+// sessions that this thread creates meanwhile.
+SARDONYX_EXPORT void sardonyx_hide(int hide) { sardonyx::hidden = hide != 0; }
 
 SARDONYX_EXPORT const char* sardonyx_kernels() { return sardonyx::kernels_in_use(); }
