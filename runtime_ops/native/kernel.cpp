@@ -6,12 +6,16 @@
 namespace sardonyx {
 namespace {
 
+// The message of a status, which is released.
+std::string message(const OrtApi* api, OrtStatus* status) {
+  const std::string text = ort::GetErrorMessage::call(api, status);
+  ort::ReleaseStatus::call(api, status);
+  return text;
+}
+
 // Raises Error where onnxruntime's answer is one.
 void check(const OrtApi* api, OrtStatus* status) {
-  if (status == nullptr) return;
-  const std::string message = ort::GetErrorMessage::call(api, status);
-  ort::ReleaseStatus::call(api, status);
-  throw Error(message);
+  if (status != nullptr) throw Error(message(api, status));
 }
 
 struct ShapeInfo {
@@ -65,7 +69,9 @@ std::string NodeInfo::name() const {
 std::vector<int64_t> NodeInfo::ints(const char* attribute) const {
   using Get = ort::KernelInfoGetAttributeArray_int64;
   size_t size = 0;
-  check(api_, Get::call(api_, info_, attribute, nullptr, &size));
+  if (OrtStatus* status = Get::call(api_, info_, attribute, nullptr, &size)) {
+    throw Error(std::string("attribute ") + attribute + ": " + message(api_, status));
+  }
   std::vector<int64_t> values(size);
   check(api_, Get::call(api_, info_, attribute, values.data(), &size));
   return values;
@@ -74,10 +80,10 @@ std::vector<int64_t> NodeInfo::ints(const char* attribute) const {
 std::string NodeInfo::string(const char* attribute, const char* otherwise) const {
   using Get = ort::KernelInfoGetAttribute_string;
   size_t size = 0;
-  OrtStatus* missing = Get::call(api_, info_, attribute, nullptr, &size);
-  if (missing != nullptr) {
-    ort::ReleaseStatus::call(api_, missing);
-    return otherwise;
+  if (OrtStatus* status = Get::call(api_, info_, attribute, nullptr, &size)) {
+    // onnxruntime tells only in words a missing attribute from one of another type
+    if (message(api_, status).find("type") == std::string::npos) return otherwise;
+    throw Error(std::string("attribute ") + attribute + " must be a string");
   }
   std::string value(size, '\0');
   check(api_, Get::call(api_, info_, attribute, value.data(), &size));

@@ -62,7 +62,7 @@ void check_size(const Encoded& e) {
 
 void check_compute(const Encoded& e) {
   if (e.compute != "fp32" && e.compute != "int8") {
-    throw Error("attribute compute is '" + e.compute + "', must be 'fp32' or 'int8'" + kAgain);
+    throw Error(std::string("attribute compute must be 'fp32' or 'int8'") + kAgain);
   }
   if (e.compute == "int8" && e.shape[0] > kMostInt8Rows) {
     throw Error("has K = " + std::to_string(e.shape[0]) + ", compute = 'int8' allows at most " +
