@@ -1,6 +1,7 @@
 """execute: one call over the backends that run a compiled model."""
 
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -11,35 +12,60 @@ from numpy.typing import NDArray
 
 from sardonyx.compiler.check_model import first_line
 from sardonyx.compiler.quiet_session import quiet_session
+from sardonyx.runtime_ops import Native, Session, session
 from sardonyx.runtime_ops.errors import InputError
+from sardonyx.runtime_ops.ops import DOMAIN
 from sardonyx.runtime_ops.reference import reference_session
 
 Backend = Literal["onnxruntime", "reference"]
 Arrays = dict[str, NDArray[np.generic]]
 
 
-def execute(model: Path, inputs: Arrays, backend: Backend = "onnxruntime") -> Arrays:
-    """Outputs of ``model`` by name.
+@dataclass(frozen=True)
+class Execution:
+    """Outputs by name. ``native``: whether native ops ran; None where the model has no such op."""
 
-    ``onnxruntime``: stock, as users deploy it. ``reference``: the numpy definitions, slow. Raises
-    InputError where the model does not load or ``inputs`` do not fit it.
+    outputs: Arrays
+    native: Native | None
+
+
+def execute(model: Path, inputs: Arrays, backend: Backend = "onnxruntime") -> Execution:
+    """Run ``model``.
+
+    ``onnxruntime``: as users deploy it, with the native ops where they can be used. ``reference``:
+    the numpy definitions, slow. Raises InputError where the model does not load or ``inputs`` do
+    not fit it.
     """
     if not model.is_file():
         raise InputError(f"there is no model '{model}'")
     try:
-        session = quiet_session(model)
+        runs = _native_session(model) if backend == "onnxruntime" else quiet_session(model)
+    except InputError:
+        raise
     except Exception as error:
         raise InputError(f"onnxruntime cannot load '{model}': {first_line(error)}") from error
-    feeds = fitting({info.name: info for info in session.get_inputs()}, inputs)
-    names = [info.name for info in session.get_outputs()]
+    feeds = fitting({info.name: info for info in runs.get_inputs()}, inputs)
+    names = [info.name for info in runs.get_outputs()]
     try:
         if backend == "onnxruntime":
-            results = session.run(names, feeds)
+            results = runs.run(names, feeds)
         else:
             results = reference_session(onnx.load(model)).run(names, feeds)
     except Exception as error:
         raise InputError(f"'{model}' does not run on these inputs: {first_line(error)}") from error
-    return dict(zip(names, results, strict=True))
+    native = runs.native if isinstance(runs, Session) and _holds_our_ops(model) else None
+    return Execution(dict(zip(names, results, strict=True)), native)
+
+
+def _native_session(model: Path) -> Session:
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    return session(model, options)
+
+
+def _holds_our_ops(model: Path) -> bool:
+    imports = onnx.load(model, load_external_data=False).opset_import
+    return any(opset.domain == DOMAIN for opset in imports)
 
 
 def read_arrays(path: Path) -> Arrays:

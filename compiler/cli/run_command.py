@@ -1,5 +1,8 @@
 """sardonyx run: run a model on arrays from a file."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -34,27 +37,42 @@ def run_model(
         Path | None, typer.Option("-o", "--output", help="Where to write the outputs (.npz).")
     ] = None,
     backend: Annotated[
-        Backend, typer.Option(help="Stock onnxruntime, or the numpy definitions (slow).")
+        Backend, typer.Option(help="onnxruntime, or the numpy definitions (slow).")
     ] = Backend.onnxruntime,
 ) -> None:
     """Run MODEL; print its outputs' shapes and ranges, and write them where -o says."""
     with errors_as_sentences("interrupted: nothing was written"):
         if output is not None:
             check_output(output, model, input_)
-        results = execute(model, read_arrays(input_), backend.value)
-        table = Table(
-            title=f"Outputs of {escape(model.name)} ({backend.value})", title_justify="left"
-        )
+        with _no_log():  # a fallback is said below the table
+            ran = execute(model, read_arrays(input_), backend.value)
+        by = backend.value
+        if ran.native and ran.native.active:
+            by += f", native ops: {ran.native.detail}"
+        table = Table(title=f"Outputs of {escape(model.name)} ({by})", title_justify="left")
         for column in ("output", "type", "shape", "least", "mean", "greatest"):
             table.add_column(column, overflow="fold")
-        for name, array in results.items():
+        for name, array in ran.outputs.items():
             row = (name, str(array.dtype), str(list(array.shape)), *_range(array))
             table.add_row(*map(escape, row))
         out.print(table)
+        if ran.native and not ran.native.active:
+            note = f"The native GOBO ops were not used: {ran.native.detail}."
+            out.print(note, markup=False, soft_wrap=True)
         if output is not None:
             with replacing(output) as temporary, temporary.open("wb") as file:
-                np.savez(file, **results)  # type: ignore[arg-type]
+                np.savez(file, **ran.outputs)  # type: ignore[arg-type]
             out.print(f"Wrote {output}", markup=False, soft_wrap=True)
+
+
+@contextmanager
+def _no_log() -> Iterator[None]:
+    log = logging.getLogger("sardonyx")
+    log.disabled = True
+    try:
+        yield
+    finally:
+        log.disabled = False
 
 
 def _range(array: NDArray[np.generic]) -> tuple[str, str, str]:

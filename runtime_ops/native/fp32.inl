@@ -1,236 +1,147 @@
-// y = a W + bias in float32: decode a run of rows of a tile into the cache, multiply, go on.
+// y = a W + bias in float32. Several rows: a piece of W is decoded into the cache, then multiplied.
 #pragma once
 
 #include "decode.inl"
-#include "kernels.h"
+#include "tile.h"
 
 namespace sardonyx {
 namespace {
 
-// sums += a[rows] times a run [count, P * 16]; each sum of products begins at 0.
-template <int ROWS, int P>
-__attribute__((noinline)) void product_of_run(const float* a, int64_t a_stride, const float* run, int64_t count, int stride,
-                           float* sums, int sums_stride, bool first) {
-  F16 acc[ROWS][P];
-#pragma GCC unroll 16
-  for (int r = 0; r < ROWS; ++r)
-#pragma GCC unroll 4
-    for (int p = 0; p < P; ++p) acc[r][p] = zero_f();
-  for (int64_t k = 0; k < count; ++k) {
-    F16 w[P];
-#pragma GCC unroll 4
-    for (int p = 0; p < P; ++p) w[p] = load_f(run + k * stride + p * kLanes);
-#pragma GCC unroll 16
-    for (int r = 0; r < ROWS; ++r) {
-      const F16 x = broadcast_f(a[r * a_stride + k]);
-#pragma GCC unroll 4
-      for (int p = 0; p < P; ++p) acc[r][p] = fma(x, w[p], acc[r][p]);
-    }
-  }
-#pragma GCC unroll 16
-  for (int r = 0; r < ROWS; ++r)
-#pragma GCC unroll 4
-    for (int p = 0; p < P; ++p) {
-      float* sum = sums + r * sums_stride + p * kLanes;
-      store_f(sum, first ? acc[r][p] : add(load_f(sum), acc[r][p]));
-    }
-}
-
-template <int ROWS>
-void product_of_rest(int64_t m, const float* a, int64_t a_stride, const float* run, int64_t count,
-                     float* sums, bool first) {
-  constexpr int stride = kPanels * kLanes;
-  if (m == ROWS) {
-    product_of_run<ROWS, kPanels>(a, a_stride, run, count, stride, sums, stride, first);
-  } else if constexpr (ROWS > 1) {
-    product_of_rest<ROWS - 1>(m, a, a_stride, run, count, sums, first);
-  }
-}
-
-void product(int64_t m, const float* a, int64_t a_stride, const float* run, int64_t count, float* sums,
-             bool first) {
-  constexpr int stride = kPanels * kLanes;
-  for (; m >= kRows; m -= kRows) {
-    product_of_run<kRows, kPanels>(a, a_stride, run, count, stride, sums, stride, first);
-    a += kRows * a_stride;
-    sums += kRows * stride;
-  }
-  if (m) product_of_rest<kRows - 1>(m, a, a_stride, run, count, sums, first);
-}
-
-// Put the outliers of a piece where the run has their column.
-inline void put_outliers(const Fp32Tile& t, int64_t piece, float* run, int stride) {
-  for (uint32_t o = t.starts[piece]; o < t.starts[piece + 1]; ++o)
-    run[(t.places[o] / kLanes) * stride + t.places[o] % kLanes] = t.values[o];
-}
+constexpr int kPairColumns = kPanels * kLanes;
 
 inline int panels_of(const Tile& t) { return (t.columns + kLanes - 1) / kLanes; }
 
-// Of panel p: member j's share of run r + 1, or of the first one of the panel `panels` on.
-template <int BITS>
-inline Ahead ahead_of(const Tile& t, int p, int64_t r, int j, int panels) {
-  constexpr int M = members(BITS), step = BITS * 64 / M;
-  constexpr int64_t blocks_a_run = kRun / (4 * words(BITS));
-  const bool last = (r + 1) * blocks_a_run >= t.blocks;
-  const uint8_t* run = t.indices + panel_bytes(BITS, t.blocks) * (last ? p + panels : p);
-  return {run + (last ? 0 : (r + 1) * blocks_a_run * BITS * 64) + j * blocks_a_run * step, step};
+// Rows of a piece that exist: the last member's part may end beyond K.
+inline int64_t rows_of_piece(const Tile& t, int64_t run, int64_t k) {
+  const int64_t left = height_of(t.bits, t.rows) - run * kRun;
+  const int64_t count = left < kRun ? left : kRun;
+  return t.rows - k < count ? t.rows - k : count;
 }
 
-template <int BITS>
-void decode_tile(const Fp32Tile& t, int64_t r, int j, int64_t count, float* out, int stride) {
-  constexpr int M = members(BITS), a_block = 4 * words(BITS);
-  const int64_t pieces = pieces_of(BITS, t.blocks);
-  for (int p = 0; p < panels_of(t); ++p, out += kLanes) {
-    const uint8_t* blocks = t.indices + panel_bytes(BITS, t.blocks) * p + r * kRun / a_block * BITS * 64;
-    const float* const* centroids = t.centroids + p * kLanes;
-    const Ahead ahead = ahead_of<BITS>(t, p, r, j, kPanels);
-    bool done = false;
-    if constexpr (BITS <= 4) {
-      if (t.one_table) {
-        decode_member<BITS>(j, blocks, count / a_block, FloatTable<BITS>(centroids[0]), out, stride, ahead);
-        done = true;
-      }
-    }
-    if (!done) {
-      int32_t offsets[kLanes];
-      for (int n = 0; n < kLanes; ++n) offsets[n] = (int32_t)(centroids[n] - t.centroids[0]);
-      decode_member<BITS>(j, blocks, count / a_block, WideTable{t.centroids[0], load_i(offsets)}, out, stride, ahead);
-    }
-    put_outliers(t, p * pieces + r * M + j, out, stride);
-  }
-}
-
-void finish(const Tile& t, const float* sums, int stride) {
-  for (int64_t m = 0; m < t.m; ++m)
-    for (int n = 0; n < t.columns; ++n)
-      t.y[m * t.y_stride + n] = t.bias ? sums[m * stride + n] + t.bias[n] : sums[m * stride + n];
-}
-
-// Indices of a piece of one panel, 64 a vector; those of outliers become one whose weight is 0.
-template <int BITS, int J, int S = 0>
-inline void indices_of_block(const uint8_t* block, uint8_t* out) {
-  store_b(out + S * 64, indices_of<BITS, S, J>(block));
-  if constexpr (S + 1 < words(BITS)) indices_of_block<BITS, J, S + 1>(block, out);
-}
-
+// What is decoded after run r: its next one, or the first of the panel `panels` on; J's share of it.
 template <int BITS, int J>
-void indices_of_piece(const uint8_t* blocks, int64_t count, uint8_t* out) {
-  for (int64_t b = 0; b < count; ++b)
-    indices_of_block<BITS, J>(blocks + b * BITS * 64, out + b * words(BITS) * 64);
-}
-
-template <int BITS, int T = 0, int S = 0>
-inline void add_block(const float* a, const uint8_t* const (&indices)[kRowPanels],
-                      const FloatOrZeroTable<BITS>& table, F16 (&sums)[kRowPanels]) {
-  const F16 x = broadcast_f(a[T * words(BITS) + S]);
-#pragma GCC unroll 4
-  for (int p = 0; p < kRowPanels; ++p)
-    sums[p] = fma(x, table.at(right<8 * T>(load_b(indices[p] + S * 64))), sums[p]);
-  if constexpr (S + 1 < words(BITS)) {
-    add_block<BITS, T, S + 1>(a, indices, table, sums);
-  } else if constexpr (T + 1 < 4) {
-    add_block<BITS, T + 1, 0>(a, indices, table, sums);
-  }
-}
-
-// One row: weights stay in registers. Outliers count as 0 there; their products are added last.
-template <int BITS>
-void fp32_row(const Fp32Tile& t, void* scratch) {
-  constexpr int M = members(BITS), W = words(BITS), a_block = 4 * W;
-  constexpr int64_t piece_bytes = kRun * 16;
-  const FloatOrZeroTable<BITS> table(t.centroids[0]);
-  const int64_t height = t.blocks * a_block, pieces = pieces_of(BITS, t.blocks);
-  uint8_t* indices = (uint8_t*)scratch;
-  float sums[kRowPanels * kLanes] = {}, outliers[kRowPanels * kLanes] = {};
-  const int panels = panels_of(t);
-  const float* a = t.a;
-  float* padded = (float*)(indices + kRowPanels * piece_bytes);
-  for (int64_t r = 0; r * kRun < height; ++r) {
-    const int64_t from = r * kRun, count = height - from < kRun ? height - from : kRun;
-    for (int j = 0; j < M; ++j) {
-      const int64_t k = j * height + from;
-      if (k >= t.rows) continue;
-      for (int p = 0; p < panels; ++p) {
-        uint8_t* piece = indices + p * piece_bytes;
-        const uint8_t* blocks = t.indices + panel_bytes(BITS, t.blocks) * p + from / a_block * BITS * 64;
-        const int64_t n = count / a_block;
-        if (j == 0) indices_of_piece<BITS, 0>(blocks, n, piece);
-        if constexpr (M > 1) if (j == 1) indices_of_piece<BITS, 1>(blocks, n, piece);
-        if constexpr (M > 2) if (j == 2) indices_of_piece<BITS, 2>(blocks, n, piece);
-        if constexpr (M > 2) if (j == 3) indices_of_piece<BITS, 3>(blocks, n, piece);
-        const int64_t which = p * pieces + r * M + j;
-        for (uint32_t o = t.starts[which]; o < t.starts[which + 1]; ++o) {
-          const int row = t.places[o] / kLanes, lane = t.places[o] % kLanes;
-          piece[row / a_block * W * 64 + row % W * 64 + lane * 4 + row % a_block / W] = 1 << BITS;
-          float* sum = outliers + p * kLanes + lane;
-          *sum = __builtin_fmaf(a[k + row], t.values[o], *sum);
-        }
-      }
-      const float* x = a + k;
-      if (t.rows - k < count) {
-        for (int64_t i = 0; i < count; ++i) padded[i] = k + i < t.rows ? a[k + i] : 0.0f;
-        x = padded;
-      }
-      Ahead ahead[kRowPanels];
-      for (int p = 0; p < kRowPanels; ++p) ahead[p] = ahead_of<BITS>(t, p, r, j, kRowPanels);
-      F16 acc[kRowPanels];
-#pragma GCC unroll 4
-      for (int p = 0; p < kRowPanels; ++p) acc[p] = zero_f();
-      for (int64_t b = 0; b < count / a_block; ++b) {
-        const uint8_t* at[kRowPanels];
-#pragma GCC unroll 4
-        for (int p = 0; p < kRowPanels; ++p) {
-          ahead[p].touch();
-          at[p] = indices + p * piece_bytes + b * W * 64;
-        }
-        add_block<BITS>(x + b * a_block, at, table, acc);
-      }
-#pragma GCC unroll 4
-      for (int p = 0; p < kRowPanels; ++p)
-        store_f(sums + p * kLanes, add(load_f(sums + p * kLanes), acc[p]));
-    }
-  }
-  for (int n = 0; n < t.columns; ++n) sums[n] += outliers[n];
-  finish(t, sums, 0);
+inline Ahead ahead_of(const Tile& t, int panel, int64_t r, int panels) {
+  constexpr int step = BITS * kPlaneBytes / members_of(BITS);
+  constexpr int64_t blocks = kRun / member_rows_of(BITS);
+  const bool last = r + 1 == runs_of(BITS, t.rows);
+  const uint8_t* next = t.indices + panel_bytes_of(BITS, t.rows) * (last ? panel + panels : panel);
+  return {next + (last ? 0 : (r + 1) * blocks * BITS * kPlaneBytes) + J * blocks * step, step};
 }
 
 template <int BITS>
-void fp32_tile(const Fp32Tile& t, void* scratch) {
+inline const uint8_t* run_of(const Tile& t, int panel, int64_t r) {
+  return t.indices + panel_bytes_of(BITS, t.rows) * panel + r * (kRun / member_rows_of(BITS)) * BITS * kPlaneBytes;
+}
+
+template <int BITS, int J, int S = 0, class Table>
+inline void decode_block(const uint8_t* block, const Table& table, float* out) {
+  constexpr int W = words_of(BITS);
+  const B64 index = indices_of<BITS, S, J>(block);
+  store_f(out + S * kPairColumns, table.at(index));
+  store_f(out + (W + S) * kPairColumns, table.at(right<8>(index)));
+  store_f(out + (2 * W + S) * kPairColumns, table.at(right<16>(index)));
+  store_f(out + (3 * W + S) * kPairColumns, table.at(right<24>(index)));
+  if constexpr (S + 1 < W) decode_block<BITS, J, S + 1>(block, table, out);
+}
+
+template <int BITS, int J, class Table>
+void decode_blocks(const uint8_t* blocks, int64_t count, const Table& table, Ahead ahead, float* out) {
+  for (int64_t b = 0; b < count; ++b) {
+    ahead.touch();
+    decode_block<BITS, J>(blocks + b * BITS * kPlaneBytes, table, out + b * member_rows_of(BITS) * kPairColumns);
+  }
+}
+
+// Member J's piece of run r of a panel: floats [rows of the piece][kPairColumns], of which 16 are written.
+template <int BITS, int J>
+void decode_piece(const Fp32Tile& t, int panel, int64_t r, int64_t rows, float* out) {
+  const uint8_t* blocks = run_of<BITS>(t, panel, r);
+  const int64_t count = ceil_div(rows, member_rows_of(BITS));
+  const Ahead ahead = ahead_of<BITS, J>(t, panel, r, kPanels);
+  const float* const* centroids = t.centroids + panel * kLanes;
+  bool done = false;
   if constexpr (BITS <= 4) {
-    if (t.m == 1 && t.one_table) return fp32_row<BITS>(t, scratch);
-  }
-  constexpr int stride = kPanels * kLanes, a_block = 4 * words(BITS);
-  float* run = (float*)scratch;
-  float* sums = run + kRun * stride;
-  const int64_t height = t.blocks * a_block;
-  bool first = true;
-  for (int64_t r = 0; r * kRun < height; ++r) {
-    const int64_t from = r * kRun, count = height - from < kRun ? height - from : kRun;
-    for (int j = 0; j < members(BITS); ++j) {
-      const int64_t k = j * height + from, used = t.rows - k < count ? t.rows - k : count;
-      if (used <= 0) continue;
-      decode_tile<BITS>(t, r, j, count, run, stride);
-      product(t.m, t.a + k, t.rows, run, used, sums, first);
-      first = false;
+    if (t.one_table) {
+      decode_blocks<BITS, J>(blocks, count, FloatTable<BITS>(centroids[0]), ahead, out);
+      done = true;
     }
   }
-  finish(t, sums, stride);
+  if (!done) {
+    int32_t offsets[kLanes];
+    for (int n = 0; n < kLanes; ++n) offsets[n] = (int32_t)(centroids[n] - centroids[0]);
+    decode_blocks<BITS, J>(blocks, count, WideFloatTable{centroids[0], load_i(offsets)}, ahead, out);
+  }
+  const int64_t piece = panel * pieces_of(BITS, t.rows) + r * members_of(BITS) + J;
+  for (uint32_t o = t.starts[piece]; o < t.starts[piece + 1]; ++o)
+    out[t.places[o] / kLanes * kPairColumns + t.places[o] % kLanes] = t.values[o];
 }
 
-void fp32(const Fp32Tile& t, void* scratch) {
-  switch (t.bits) {
-    case 2: return fp32_tile<2>(t, scratch);
-    case 3: return fp32_tile<3>(t, scratch);
-    case 4: return fp32_tile<4>(t, scratch);
-    case 5: return fp32_tile<5>(t, scratch);
-    case 6: return fp32_tile<6>(t, scratch);
-    case 7: return fp32_tile<7>(t, scratch);
-    default: return fp32_tile<8>(t, scratch);
+// sums [ROWS][kTileColumns] += a [ROWS] times a decoded piece. Never inlined, so that the compiler
+// keeps the sums in registers.
+template <int ROWS>
+__attribute__((noinline)) void add_product(const float* a, int64_t a_stride, const float* piece, int64_t rows,
+                                           float* sums) {
+  F16 acc[ROWS][kPanels];
+#pragma GCC unroll 16
+  for (int i = 0; i < ROWS; ++i)
+#pragma GCC unroll 4
+    for (int p = 0; p < kPanels; ++p) acc[i][p] = zero_f();
+  for (int64_t k = 0; k < rows; ++k) {
+    F16 w[kPanels];
+#pragma GCC unroll 4
+    for (int p = 0; p < kPanels; ++p) w[p] = load_f(piece + k * kPairColumns + p * kLanes);
+#pragma GCC unroll 16
+    for (int i = 0; i < ROWS; ++i) {
+      const F16 x = broadcast_f(a[i * a_stride + k]);
+#pragma GCC unroll 4
+      for (int p = 0; p < kPanels; ++p) acc[i][p] = fma(x, w[p], acc[i][p]);
+    }
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < ROWS; ++i)
+#pragma GCC unroll 4
+    for (int p = 0; p < kPanels; ++p) {
+      float* sum = sums + i * kTileColumns + p * kLanes;
+      store_f(sum, add(load_f(sum), acc[i][p]));
+    }
+}
+
+template <int ROWS = kRows>
+void add_products(int64_t m, const float* a, int64_t a_stride, const float* piece, int64_t rows, float* sums) {
+  for (; m >= ROWS; m -= ROWS, a += ROWS * a_stride, sums += ROWS * kTileColumns)
+    add_product<ROWS>(a, a_stride, piece, rows, sums);
+  if constexpr (ROWS > 1)
+    if (m) add_products<ROWS - 1>(m, a, a_stride, piece, rows, sums);
+}
+
+void finish(const Tile& t, const float* sums) {
+  for (int p = 0; p < panels_of(t); ++p) {
+    const int n = p * kLanes, count = t.columns - n < kLanes ? t.columns - n : kLanes;
+    const F16 bias = t.bias ? load_some(t.bias + n, count) : zero_f();
+    for (int64_t i = 0; i < t.m; ++i)
+      store_some(t.y + i * t.y_stride + n, add(load_f(sums + i * kTileColumns + n), bias), count);
   }
 }
 
-int64_t fp32_scratch(const Tile& t) {
-  return ((kRun + t.m) * kPanels * kLanes + kRun) * sizeof(float) + kRowPanels * kRun * 16;
+template <int BITS, int J = 0>
+void add_run(const Fp32Tile& t, int panel, int64_t r, float* piece, float* sums) {
+  const int64_t k = J * height_of(BITS, t.rows) + r * kRun, rows = rows_of_piece(t, r, k);
+  if (rows > 0) {
+    for (int p = 0; p < kPanels && panel + p < panels_of(t); ++p)
+      decode_piece<BITS, J>(t, panel + p, r, rows, piece + p * kLanes);
+    add_products(t.m, t.a + k, t.rows, piece, rows, sums + panel * kLanes);
+  }
+  if constexpr (J + 1 < members_of(BITS)) add_run<BITS, J + 1>(t, panel, r, piece, sums);
+}
+
+template <int BITS>
+void fp32_rows(const Fp32Tile& t, float* scratch) {
+  float* piece = scratch;
+  float* sums = piece + kRun * kPairColumns;
+  for (int64_t i = 0; i < t.m * kTileColumns; i += kLanes) store_f(sums + i, zero_f());
+  for (int panel = 0; panel < panels_of(t); panel += kPanels)
+    for (int64_t r = 0; r < runs_of(BITS, t.rows); ++r) add_run<BITS>(t, panel, r, piece, sums);
+  finish(t, sums);
 }
 
 }  // namespace

@@ -1,206 +1,176 @@
-// y = a W + bias with a in uint8 and centroids in 7 bits: integer sums, scaled once.
+// y = a W + bias with A in uint8 and centroids in 7 bits: sums of integers, scaled once.
 #pragma once
 
-#include <string.h>
-
 #include "decode.inl"
-#include "kernels.h"
+#include "tile.h"
 
 namespace sardonyx {
 namespace {
 
-constexpr int kQuads = 8;  // of four rows, in a block
-
-// Where index byte (lane, t) of a quad finds its weight.
-struct WideByteTable {
-  const int8_t* const* tables;
-  B64 at(B64 index) const {
-    uint8_t bytes[64];
-    store_b(bytes, index);
-    for (int i = 0; i < 64; ++i) bytes[i] = (uint8_t)tables[i / 4][bytes[i]];
-    return load_b(bytes);
-  }
-};
+constexpr int kQuads = kBlockRows / 4;             // groups of four rows in a block
+constexpr int kQuadBytes = kPanels * kPlaneBytes;  // of decoded weights
 
 template <int BITS, int Q = 0, class Table>
-inline void decode_quads(const uint8_t* block, const Table& table, uint8_t* out, int stride) {
-  constexpr int S = Q % words(BITS), J = Q / words(BITS);
-  store_b(out + Q * stride, table.at(indices_of<BITS, S, J>(block)));
-  if constexpr (Q + 1 < kQuads) decode_quads<BITS, Q + 1>(block, table, out, stride);
+inline void decode_quads(const uint8_t* block, const Table& table, uint8_t* out) {
+  constexpr int S = Q % words_of(BITS), J = Q / words_of(BITS);
+  store_b(out + Q * kQuadBytes, table.at(indices_of<BITS, S, J>(block)));
+  if constexpr (Q + 1 < kQuads) decode_quads<BITS, Q + 1>(block, table, out);
 }
 
 template <int BITS, class Table>
-void decode_panel(const uint8_t* blocks, int64_t count, const Table& table, uint8_t* out, int stride) {
+void decode_panel(const uint8_t* blocks, int64_t count, const Table& table, uint8_t* out) {
+  const int64_t far = kPanels * count * BITS * kPlaneBytes;
   for (int64_t b = 0; b < count; ++b) {
-    for (int i = 0; i < BITS; ++i) prefetch(blocks + kPanels * panel_bytes(BITS, count) + (b * BITS + i) * 64);
-    decode_quads<BITS>(blocks + b * BITS * 64, table, out + b * kQuads * stride, stride);
+    const uint8_t* block = blocks + b * BITS * kPlaneBytes;
+    for (int i = 0; i < BITS; ++i) prefetch(block + far + i * kPlaneBytes);
+    decode_quads<BITS>(block, table, out + b * kQuads * kQuadBytes);
   }
 }
 
+// Panels `panel` on, as many as are multiplied at once: int8 [K/4][kPanels][16 lanes][4].
 template <int BITS>
-void decode_int8(const Int8Tile& t, uint8_t* tile) {
-  constexpr int stride = kPanels * 64;
-  for (int p = 0; p * kLanes < t.columns; ++p) {
-    const uint8_t* blocks = t.indices + panel_bytes(BITS, t.blocks) * p;
+void decode_panels(const Int8Tile& t, int panel, uint8_t* out) {
+  for (int p = panel; p < panel + kPanels && p * kLanes < t.columns; ++p, out += kPlaneBytes) {
+    const uint8_t* blocks = t.indices + panel_bytes_of(BITS, t.rows) * p;
     const int8_t* const* tables = t.tables + p * kLanes;
     if constexpr (BITS <= 4) {
       if (t.one_table) {
-        decode_panel<BITS>(blocks, t.blocks, ByteTable(tables[0]), tile + p * 64, stride);
+        decode_panel<BITS>(blocks, blocks_of(t.rows), ByteTable(tables[0]), out);
         continue;
       }
     }
-    decode_panel<BITS>(blocks, t.blocks, WideByteTable{tables}, tile + p * 64, stride);
+    decode_panel<BITS>(blocks, blocks_of(t.rows), WideByteTable{tables}, out);
   }
 }
 
+// sums [ROWS][kTileColumns] = u [ROWS] times decoded panels.
 template <int ROWS>
-__attribute__((noinline)) void int8_product(const uint8_t* a, int64_t a_stride, const uint8_t* tile, int64_t quads, int32_t* sums) {
-  constexpr int stride = kPanels * 64, columns = kPanels * kLanes;
+__attribute__((noinline)) void int8_product(const uint8_t* u, int64_t u_stride, const uint8_t* panels,
+                                            int32_t* sums) {
   I16 acc[ROWS][kPanels];
 #pragma GCC unroll 16
-  for (int r = 0; r < ROWS; ++r)
+  for (int i = 0; i < ROWS; ++i)
 #pragma GCC unroll 4
-    for (int p = 0; p < kPanels; ++p) acc[r][p] = zero_i();
-  for (int64_t q = 0; q < quads; ++q) {
+    for (int p = 0; p < kPanels; ++p) acc[i][p] = zero_i();
+  for (int64_t k = 0; k < u_stride; k += 4) {
     B64 w[kPanels];
 #pragma GCC unroll 4
-    for (int p = 0; p < kPanels; ++p) w[p] = load_b(tile + q * stride + p * 64);
+    for (int p = 0; p < kPanels; ++p) w[p] = load_b(panels + k / 4 * kQuadBytes + p * kPlaneBytes);
 #pragma GCC unroll 16
-    for (int r = 0; r < ROWS; ++r)
+    for (int i = 0; i < ROWS; ++i)
 #pragma GCC unroll 4
-      for (int p = 0; p < kPanels; ++p) acc[r][p] = dot(acc[r][p], a + r * a_stride + q * 4, w[p]);
+      for (int p = 0; p < kPanels; ++p) acc[i][p] = dot(acc[i][p], u + i * u_stride + k, w[p]);
   }
 #pragma GCC unroll 16
-  for (int r = 0; r < ROWS; ++r)
+  for (int i = 0; i < ROWS; ++i)
 #pragma GCC unroll 4
-    for (int p = 0; p < kPanels; ++p) store_i(sums + r * columns + p * kLanes, acc[r][p]);
+    for (int p = 0; p < kPanels; ++p) store_i(sums + i * kTileColumns + p * kLanes, acc[i][p]);
 }
 
-template <int ROWS>
-void int8_rest(int64_t m, const uint8_t* a, int64_t a_stride, const uint8_t* tile, int64_t quads, int32_t* sums) {
-  if (m == ROWS) {
-    int8_product<ROWS>(a, a_stride, tile, quads, sums);
-  } else if constexpr (ROWS > 1) {
-    int8_rest<ROWS - 1>(m, a, a_stride, tile, quads, sums);
-  }
+template <int ROWS = kRows>
+void int8_products(int64_t m, const uint8_t* u, int64_t u_stride, const uint8_t* panels, int32_t* sums) {
+  for (; m >= ROWS; m -= ROWS, u += ROWS * u_stride, sums += ROWS * kTileColumns)
+    int8_product<ROWS>(u, u_stride, panels, sums);
+  if constexpr (ROWS > 1)
+    if (m) int8_products<ROWS - 1>(m, u, u_stride, panels, sums);
 }
 
-// Sums of u * value over the outliers of each column: float [columns][m rounded up to 16].
-void outlier_products(const Int8Tile& t, int64_t wide, float* out) {
-  memset(out, 0, kPanels * kLanes * wide * sizeof(float));
+inline int64_t wide_of(const Tile& t) { return ceil_div(t.m, kLanes) * kLanes; }
+
+// Sums of u value over each column's outliers: float [kTileColumns][m rounded up to 16].
+void outlier_products(const Int8Tile& t, float* out) {
+  const int64_t wide = wide_of(t);
+  for (int64_t i = 0; i < kTileColumns * wide; i += kLanes) store_f(out + i, zero_f());
   for (int p = 0; p * kLanes < t.columns; ++p, out += kLanes * wide)
     for (uint32_t o = t.starts[p]; o < t.starts[p + 1]; ++o) {
-      const uint8_t* u = t.a_columns + t.places[o] / kLanes * wide;
+      const uint8_t* u = t.u_columns + t.places[o] / kLanes * wide;
       float* sums = out + t.places[o] % kLanes * wide;
       const F16 value = broadcast_f(t.values[o]);
-      for (int64_t m = 0; m < wide; m += kLanes)
-        store_f(sums + m, fma(widen_u8(u + m), value, load_f(sums + m)));
+      for (int64_t i = 0; i < wide; i += kLanes)
+        store_f(sums + i, fma(widen_u8(u + i), value, load_f(sums + i)));
     }
 }
 
-// What a panel's sums are turned into y with.
+// Turns a panel's sums into y.
 struct Finish {
+  int columns;
   I16 column_sum;
   F16 scale, value_sum, bias;
-  float* y;
-  int columns;
 
   Finish(const Int8Tile& t, int panel) {
     const int n = panel * kLanes;
     columns = t.columns - n < kLanes ? t.columns - n : kLanes;
-    y = t.y + n;
-    int32_t sums[kLanes] = {};
-    memcpy(sums, t.column_sums + n, columns * sizeof(int32_t));
-    column_sum = load_i(sums);
+    column_sum = load_some(t.column_sums + n, columns);
     scale = load_some(t.table_scales + n, columns);
     value_sum = load_some(t.value_sums + n, columns);
     bias = t.bias ? load_some(t.bias + n, columns) : zero_f();
   }
 
-  // s (t (acc - z sum) + (products - z values)) + bias
-  void row(const Int8Tile& t, int64_t m, I16 acc, F16 products) const {
-    const int32_t z = t.zero_points[m];
-    const F16 product = to_float(sub(acc, mul(broadcast_i(z), column_sum)));
-    const F16 outliers = sub(products, mul(broadcast_f((float)z), value_sum));
-    const F16 sum = add(mul(broadcast_f(t.scales[m]), add(mul(product, scale), outliers)), bias);
-    store_some(y + m * t.y_stride, sum, columns);
+  // s (t (sums - z column_sum) + (outliers - z value_sum)) + bias
+  void row(int32_t z, float s, I16 sums, F16 outliers, float* y) const {
+    const F16 product = mul(to_float(sub(sums, mul(broadcast_i(z), column_sum))), scale);
+    const F16 exact = sub(outliers, mul(broadcast_f((float)z), value_sum));
+    store_some(y, add(mul(broadcast_f(s), add(product, exact)), bias), columns);
   }
 };
 
-void finish_panel(const Int8Tile& t, int panel, int64_t wide, const int32_t* sums, const float* products) {
-  const Finish finish(t, panel);
-  for (int64_t m = 0; m < t.m; m += kLanes) {
-    F16 rows[kLanes];
-    for (int i = 0; i < kLanes; ++i) rows[i] = load_f(products + i * wide + m);
-    transpose(rows);
-    const int64_t end = t.m - m < kLanes ? t.m - m : kLanes;
-    for (int64_t i = 0; i < end; ++i)
-      finish.row(t, m + i, load_i(sums + (m + i) * kPanels * kLanes + panel * kLanes), rows[i]);
+// Rows are written whole: a tile's rows may be a power of two apart and share one set of the cache.
+void finish_tile(const Int8Tile& t, const int32_t* sums, const float* outliers) {
+  const int64_t wide = wide_of(t);
+  const int panels = (t.columns + kLanes - 1) / kLanes;
+  const Finish finish[kTilePanels] = {{t, 0}, {t, panels > 1}, {t, panels > 2 ? 2 : 0}, {t, panels > 3 ? 3 : 0}};
+  for (int64_t first = 0; first < t.m; first += kLanes) {
+    float turned[kTilePanels][kLanes][kLanes];  // [panel][row][column]
+    for (int p = 0; p < panels; ++p) transpose(outliers + p * kLanes * wide + first, wide, turned[p]);
+    const int64_t rows = t.m - first < kLanes ? t.m - first : kLanes;
+    for (int64_t i = 0; i < rows; ++i)
+      for (int p = 0; p < panels; ++p) {
+        const int64_t m = first + i;
+        finish[p].row(t.zero_points[m], t.scales[m], load_i(sums + m * kTileColumns + p * kLanes),
+                      load_f(turned[p][i]), t.y + m * t.y_stride + p * kLanes);
+      }
   }
+}
+
+template <int BITS>
+void int8_rows(const Int8Tile& t, uint8_t* scratch) {
+  const int64_t wide = blocks_of(t.rows) * kBlockRows;
+  uint8_t* panels = scratch;
+  int32_t* sums = (int32_t*)(panels + wide / 4 * kQuadBytes);
+  float* outliers = (float*)(sums + t.m * kTileColumns);
+  for (int panel = 0; panel * kLanes < t.columns; panel += kPanels) {
+    decode_panels<BITS>(t, panel, panels);
+    int8_products(t.m, t.u, wide, panels, sums + panel * kLanes);
+  }
+  outlier_products(t, outliers);
+  finish_tile(t, sums, outliers);
 }
 
 template <int BITS, int Q = 0>
-inline void dot_block(const uint8_t* block, const uint8_t* a, const ByteTable& table, I16 (&acc)[4]) {
-  constexpr int S = Q % words(BITS), J = Q / words(BITS);
-  acc[Q % 4] = dot(acc[Q % 4], a + Q * 4, table.at(indices_of<BITS, S, J>(block)));
-  if constexpr (Q + 1 < kQuads) dot_block<BITS, Q + 1>(block, a, table, acc);
+inline void dot_block(const uint8_t* block, const uint8_t* u, const ByteTable& table, I16 (&sums)[4]) {
+  constexpr int S = Q % words_of(BITS), J = Q / words_of(BITS);
+  sums[Q % 4] = dot(sums[Q % 4], u + Q * 4, table.at(indices_of<BITS, S, J>(block)));
+  if constexpr (Q + 1 < kQuads) dot_block<BITS, Q + 1>(block, u, table, sums);
 }
 
-// One row: weights stay in registers.
+// One row: weights never leave the registers.
 template <int BITS>
 void int8_row(const Int8Tile& t) {
-  constexpr int64_t far = 2048;
+  constexpr int far = 2048;
   const ByteTable table(t.tables[0]);
   const uint8_t* block = t.indices;
   for (int p = 0; p * kLanes < t.columns; ++p) {
-    I16 acc[4] = {zero_i(), zero_i(), zero_i(), zero_i()};
-    for (int64_t b = 0; b < t.blocks; ++b, block += BITS * 64) {
-      for (int i = 0; i < BITS; ++i) prefetch(block + far + i * 64);
-      dot_block<BITS>(block, t.a + b * kBlock, table, acc);
+    I16 sums[4] = {zero_i(), zero_i(), zero_i(), zero_i()};
+    for (int64_t b = 0; b < blocks_of(t.rows); ++b, block += BITS * kPlaneBytes) {
+      for (int i = 0; i < BITS; ++i) prefetch(block + far + i * kPlaneBytes);
+      dot_block<BITS>(block, t.u + b * kBlockRows, table, sums);
     }
-    float products[kLanes] = {};
+    float outliers[kLanes] = {};
     for (uint32_t o = t.starts[p]; o < t.starts[p + 1]; ++o)
-      products[t.places[o] % kLanes] += t.a[t.places[o] / kLanes] * t.values[o];
-    Finish(t, p).row(t, 0, add(add(acc[0], acc[1]), add(acc[2], acc[3])), load_f(products));
+      outliers[t.places[o] % kLanes] += t.u[t.places[o] / kLanes] * t.values[o];
+    const I16 sum = add(add(sums[0], sums[1]), add(sums[2], sums[3]));
+    Finish(t, p).row(t.zero_points[0], t.scales[0], sum, load_f(outliers), t.y + p * kLanes);
   }
-}
-
-template <int BITS>
-void int8_tile(const Int8Tile& t, void* scratch) {
-  if constexpr (BITS <= 4) {
-    if (t.m == 1 && t.one_table) return int8_row<BITS>(t);
-  }
-  const int64_t quads = t.blocks * kQuads, wide = (t.m + kLanes - 1) / kLanes * kLanes, a_stride = t.blocks * kBlock;
-  uint8_t* tile = (uint8_t*)scratch;
-  int32_t* sums = (int32_t*)(tile + quads * kPanels * 64);
-  float* products = (float*)(sums + wide * kPanels * kLanes);
-  decode_int8<BITS>(t, tile);
-  for (int64_t i = 0; i < t.m; ++i)
-    for (int n = 0; n < t.columns; n += kLanes) prefetch_to_write(t.y + i * t.y_stride + n);
-  int64_t m = 0;
-  for (; m + kRows <= t.m; m += kRows)
-    int8_product<kRows>(t.a + m * a_stride, a_stride, tile, quads, sums + m * kPanels * kLanes);
-  if (m < t.m) int8_rest<kRows - 1>(t.m - m, t.a + m * a_stride, a_stride, tile, quads, sums + m * kPanels * kLanes);
-  outlier_products(t, wide, products);
-  for (int p = 0; p * kLanes < t.columns; ++p)
-    finish_panel(t, p, wide, sums, products + p * kLanes * wide);
-}
-
-void int8(const Int8Tile& t, void* scratch) {
-  switch (t.bits) {
-    case 2: return int8_tile<2>(t, scratch);
-    case 3: return int8_tile<3>(t, scratch);
-    case 4: return int8_tile<4>(t, scratch);
-    case 5: return int8_tile<5>(t, scratch);
-    case 6: return int8_tile<6>(t, scratch);
-    case 7: return int8_tile<7>(t, scratch);
-    default: return int8_tile<8>(t, scratch);
-  }
-}
-
-int64_t int8_scratch(const Tile& t) {
-  const int64_t wide = (t.m + kLanes - 1) / kLanes * kLanes;
-  return t.blocks * kQuads * kPanels * 64 + wide * kPanels * kLanes * 8;
 }
 
 }  // namespace

@@ -1,12 +1,9 @@
-// The kernels on AVX-512 with VNNI.
 #include "simd_avx512.h"
 
-#include "fp32.inl"
-#include "int8.inl"
-#include "quantize.inl"
+#include "kernels.inl"
 
 namespace sardonyx {
 
-const Kernels kAvx512 = {"AVX-512 VNNI", kPanels * kLanes, kRowPanels * kLanes, fp32_scratch, fp32, int8_scratch, int8, quantize};
+const TileKernels kAvx512Kernels = kernels("AVX-512 VNNI");
 
 }  // namespace sardonyx

@@ -1,75 +1,75 @@
 // Rows of A as uint8, each with its own scale and zero point.
 #pragma once
 
-#include <string.h>
-
-#include "kernels.h"
-#include "layout.h"
+#include "tile.h"
 
 namespace sardonyx {
 namespace {
 
-// u[k] for k in natural order; padding of 16 bytes is written too.
+constexpr float kLargest = 3.40282347e+38f, kLeastScale = 0x1p-120f;
+
+// u of one row, in the order of k; K need not be a multiple of 16.
 void quantize_row(const float* a, int64_t rows, uint8_t* u, float* scale, int32_t* zero_point) {
-  F16 lo = zero_f(), hi = zero_f(), bad = zero_f();
+  F16 low = zero_f(), high = zero_f(), wrong = zero_f();
   for (int64_t k = 0; k < rows; k += kLanes) {
     const F16 x = rows - k < kLanes ? load_some(a + k, rows - k) : load_f(a + k);
-    lo = min(x, lo);
-    hi = max(x, hi);
-    bad = fma(x, zero_f(), bad);
+    low = min(x, low);
+    high = max(x, high);
+    wrong = fma(x, zero_f(), wrong);  // NaN where x is, or is infinite
   }
-  float sums[kLanes], wrong = 0.0f;
-  store_f(sums, bad);
-  for (int i = 0; i < kLanes; ++i) wrong += sums[i];
-  const float low = least(lo), range = (greatest(hi) - low) / 255.0f;
-  if (wrong != 0.0f || range > 3.4028235e38f) {
-    *scale = __builtin_nanf("");
-    *zero_point = 0;
-    memset(u, 0, rows);
-    return;
+  float lows[kLanes], highs[kLanes], wrongs[kLanes];
+  store_f(lows, low);
+  store_f(highs, high);
+  store_f(wrongs, wrong);
+  for (int i = 1; i < kLanes; ++i) {
+    lows[0] = lows[i] < lows[0] ? lows[i] : lows[0];
+    highs[0] = highs[i] > highs[0] ? highs[i] : highs[0];
+    wrongs[0] += wrongs[i];
   }
-  const float s = range > 0x1p-120f ? range : 0x1p-120f, inverse = 1.0f / s;
-  const int32_t z = (int32_t)__builtin_rintf(-low * inverse);
-  *scale = s;
-  *zero_point = z;
+  const float range = (highs[0] - lows[0]) / 255.0f;
+  const bool finite = wrongs[0] == 0.0f && range <= kLargest;
+  const float s = range > kLeastScale ? range : kLeastScale, inverse = 1.0f / s;
+  *scale = finite ? s : __builtin_nanf("");
+  *zero_point = finite ? round_to_int(-lows[0] * inverse) : 0;
+  const I16 z = broadcast_i(*zero_point);
+  const F16 factor = broadcast_f(finite ? inverse : 0.0f);
   for (int64_t k = 0; k < rows; k += kLanes) {
     const F16 x = rows - k < kLanes ? load_some(a + k, rows - k) : load_f(a + k);
-    store_u8(u + k, add(round_to_int(mul(x, broadcast_f(inverse))), broadcast_i(z)));
+    store_u8(u + k, add(round_to_int(mul(x, factor)), z));
   }
 }
 
-// u in the order [block][member][S][t] in which the tiles hold their rows; 0 beyond `rows`.
-template <int BITS>
+// From the order of k to [block][member][word][t].
+template <int WORDS>
 void arrange(const uint8_t* u, int64_t blocks, uint8_t* out) {
-  constexpr int W = words(BITS), M = members(BITS), run = 4 * W;
-  for (int j = 0; j < M; ++j)
+  constexpr int members = 8 / WORDS, rows = 4 * WORDS;
+  for (int j = 0; j < members; ++j)
     for (int64_t b = 0; b < blocks; ++b) {
-      const uint8_t* from = u + (j * blocks + b) * run;
-      uint8_t* to = out + b * kBlock + j * run;
-      for (int s = 0; s < W; ++s)
-        for (int i = 0; i < 4; ++i) to[s * 4 + i] = from[i * W + s];
+      const uint8_t* from = u + (j * blocks + b) * rows;
+      uint8_t* to = out + b * kBlockRows + j * rows;
+      for (int s = 0; s < WORDS; ++s)
+        for (int i = 0; i < 4; ++i) to[s * 4 + i] = from[i * WORDS + s];
     }
 }
 
-void arranged(int bits, const uint8_t* u, int64_t blocks, uint8_t* out) {
-  switch (words(bits)) {
-    case 2: return arrange<3>(u, blocks, out);
+void arrange_row(int bits, const uint8_t* u, int64_t blocks, uint8_t* out) {
+  switch (words_of(bits)) {
+    case 2: return arrange<2>(u, blocks, out);
     case 4: return arrange<4>(u, blocks, out);
     default: return arrange<8>(u, blocks, out);
   }
 }
 
-void quantize(int bits, const float* a, int64_t m, int64_t rows, uint8_t* out, uint8_t* columns,
-              int64_t columns_stride, float* scales, int32_t* zero_points, uint8_t* scratch) {
-  const int64_t blocks = (rows + kBlock - 1) / kBlock, wide = blocks * kBlock;
-  for (int64_t i = 0; i < m; ++i) {
-    quantize_row(a + i * rows, rows, scratch, scales + i, zero_points + i);
-    memset(scratch + rows, 0, wide - rows);
-    arranged(bits, scratch, blocks, out + i * wide);
+void quantize(const Rows& r) {
+  const int64_t blocks = blocks_of(r.rows), wide = blocks * kBlockRows;
+  for (int64_t i = 0; i < r.m; ++i) {
+    quantize_row(r.a + i * r.rows, r.rows, r.natural, r.scales + i, r.zero_points + i);
+    for (int64_t k = r.rows; k < wide; ++k) r.natural[k] = 0;
+    arrange_row(r.bits, r.natural, blocks, r.u + i * wide);
   }
-  if (columns)
+  if (r.u_columns)
     for (int64_t k = 0; k < wide; k += kLanes)
-      transpose_bytes(out + k, wide, m, columns + k * columns_stride, columns_stride);
+      transpose_bytes(r.u + k, wide, r.m, r.u_columns + k * r.u_columns_stride, r.u_columns_stride);
 }
 
 }  // namespace

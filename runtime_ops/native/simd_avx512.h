@@ -4,19 +4,19 @@
 #include <immintrin.h>
 #include <stdint.h>
 
+#include "simd_sse.h"
+
 namespace sardonyx {
 namespace {
 
-constexpr int kPanels = 2;  // panels of 16 columns in a tile
-constexpr int kRowPanels = 4;  // where A is one row
-constexpr int kRows = 12;   // rows of the product whose sums stay in registers
+constexpr int kPanels = 2;  // panels and rows whose sums stay in registers
+constexpr int kRows = 12;
 
 struct F16 { __m512 v; };   // 16 float
 struct I16 { __m512i v; };  // 16 int32
 struct B64 { __m512i v; };  // 16 lanes of 4 bytes
 
 inline void prefetch(const uint8_t* p) { _mm_prefetch((const char*)p, _MM_HINT_T0); }
-inline void prefetch_to_write(const float* p) { __builtin_prefetch(p, 1, 2); }
 
 inline F16 zero_f() { return {_mm512_setzero_ps()}; }
 inline F16 load_f(const float* p) { return {_mm512_loadu_ps(p)}; }
@@ -30,20 +30,24 @@ inline F16 mul(F16 a, F16 b) { return {_mm512_mul_ps(a.v, b.v)}; }
 inline F16 fma(F16 a, F16 b, F16 c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
 inline F16 min(F16 a, F16 b) { return {_mm512_min_ps(a.v, b.v)}; }
 inline F16 max(F16 a, F16 b) { return {_mm512_max_ps(a.v, b.v)}; }
-inline float least(F16 a) { return _mm512_reduce_min_ps(a.v); }
-inline float greatest(F16 a) { return _mm512_reduce_max_ps(a.v); }
 inline F16 widen_u8(const uint8_t* p) {
   return {_mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i*)p)))};
 }
 
+inline float fma(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
+
 inline I16 zero_i() { return {_mm512_setzero_si512()}; }
 inline I16 load_i(const int32_t* p) { return {_mm512_loadu_si512(p)}; }
+inline I16 load_some(const int32_t* p, int64_t count) {
+  return {_mm512_maskz_loadu_epi32((__mmask16)((1u << count) - 1), p)};
+}
 inline void store_i(int32_t* p, I16 x) { _mm512_storeu_si512(p, x.v); }
 inline I16 broadcast_i(int32_t x) { return {_mm512_set1_epi32(x)}; }
 inline I16 add(I16 a, I16 b) { return {_mm512_add_epi32(a.v, b.v)}; }
 inline I16 sub(I16 a, I16 b) { return {_mm512_sub_epi32(a.v, b.v)}; }
 inline I16 mul(I16 a, I16 b) { return {_mm512_mullo_epi32(a.v, b.v)}; }
 inline I16 round_to_int(F16 x) { return {_mm512_cvtps_epi32(x.v)}; }
+inline int32_t round_to_int(float x) { return _mm_cvtss_si32(_mm_set_ss(x)); }
 inline F16 to_float(I16 x) { return {_mm512_cvtepi32_ps(x.v)}; }
 inline void store_u8(uint8_t* p, I16 x) {  // clipped to 0 .. 255
   const __m512i positive = _mm512_max_epi32(x.v, _mm512_setzero_si512());
@@ -116,43 +120,26 @@ struct ByteTable {
   B64 at(B64 index) const { return {_mm512_shuffle_epi8(v, index.v)}; }
 };
 
-// `rows` (at most 16) x 16 bytes: rows at `in`, `in_stride` apart, become columns of 16.
-inline void transpose_bytes(const uint8_t* in, int64_t in_stride, int64_t rows, uint8_t* out, int64_t out_stride) {
-  __m128i r[16], t[16];
-  for (int i = 0; i < 16; ++i)
-    r[i] = i < rows ? _mm_loadu_si128((const __m128i*)(in + i * in_stride)) : _mm_setzero_si128();
-  for (int step = 0; step < 4; ++step) {  // each step interleaves row i with row i + 8
-    for (int i = 0; i < 8; ++i) {
-      t[2 * i] = _mm_unpacklo_epi8(r[i], r[i + 8]);
-      t[2 * i + 1] = _mm_unpackhi_epi8(r[i], r[i + 8]);
-    }
-    for (int i = 0; i < 16; ++i) r[i] = t[i];
-  }
-  for (int i = 0; i < 16; ++i) _mm_storeu_si128((__m128i*)(out + i * out_stride), r[i]);
-}
-
-inline void transpose(F16 (&r)[16]) {
-  __m512 t[16];
+// 16 x 16 floats, rows `stride` apart.
+inline void transpose(const float* in, int64_t stride, float (&out)[16][16]) {
+  __m512 r[16], t[16];
+  for (int i = 0; i < 16; ++i) r[i] = _mm512_loadu_ps(in + i * stride);
   for (int i = 0; i < 16; i += 2) {
-    t[i] = _mm512_unpacklo_ps(r[i].v, r[i + 1].v);
-    t[i + 1] = _mm512_unpackhi_ps(r[i].v, r[i + 1].v);
+    t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
+    t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
   }
-  __m512 u[16];
-  for (int i = 0; i < 16; i += 4) {
-    u[i] = _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(t[i]), _mm512_castps_pd(t[i + 2])));
-    u[i + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(t[i]), _mm512_castps_pd(t[i + 2])));
-    u[i + 2] = _mm512_castpd_ps(_mm512_unpacklo_pd(_mm512_castps_pd(t[i + 1]), _mm512_castps_pd(t[i + 3])));
-    u[i + 3] = _mm512_castpd_ps(_mm512_unpackhi_pd(_mm512_castps_pd(t[i + 1]), _mm512_castps_pd(t[i + 3])));
-  }
-  for (int i = 0; i < 4; ++i) {  // u[4g + i] holds columns i, 4 + i, 8 + i, 12 + i of rows 4g ..
-    const __m512 a = _mm512_shuffle_f32x4(u[i], u[4 + i], 0x88);
-    const __m512 b = _mm512_shuffle_f32x4(u[8 + i], u[12 + i], 0x88);
-    const __m512 c = _mm512_shuffle_f32x4(u[i], u[4 + i], 0xdd);
-    const __m512 d = _mm512_shuffle_f32x4(u[8 + i], u[12 + i], 0xdd);
-    r[i].v = _mm512_shuffle_f32x4(a, b, 0x88);
-    r[8 + i].v = _mm512_shuffle_f32x4(a, b, 0xdd);
-    r[4 + i].v = _mm512_shuffle_f32x4(c, d, 0x88);
-    r[12 + i].v = _mm512_shuffle_f32x4(c, d, 0xdd);
+  for (int i = 0; i < 16; i += 4)  // r[i + c] holds columns c, 4 + c, 8 + c, 12 + c of rows i to i + 3
+    for (int c = 0; c < 4; ++c) {
+      const __m512d a = _mm512_castps_pd(t[i + c / 2]), b = _mm512_castps_pd(t[i + 2 + c / 2]);
+      r[i + c] = _mm512_castpd_ps(c % 2 ? _mm512_unpackhi_pd(a, b) : _mm512_unpacklo_pd(a, b));
+    }
+  for (int c = 0; c < 4; ++c) {
+    const __m512 a = _mm512_shuffle_f32x4(r[c], r[4 + c], 0x88), b = _mm512_shuffle_f32x4(r[8 + c], r[12 + c], 0x88);
+    const __m512 d = _mm512_shuffle_f32x4(r[c], r[4 + c], 0xdd), e = _mm512_shuffle_f32x4(r[8 + c], r[12 + c], 0xdd);
+    _mm512_storeu_ps(out[c], _mm512_shuffle_f32x4(a, b, 0x88));
+    _mm512_storeu_ps(out[4 + c], _mm512_shuffle_f32x4(d, e, 0x88));
+    _mm512_storeu_ps(out[8 + c], _mm512_shuffle_f32x4(a, b, 0xdd));
+    _mm512_storeu_ps(out[12 + c], _mm512_shuffle_f32x4(d, e, 0xdd));
   }
 }
 

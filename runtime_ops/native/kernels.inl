@@ -1,0 +1,67 @@
+// The kernels of one instruction set: its simd_*.h is included before.
+#pragma once
+
+#include "fp32.inl"
+#include "fp32_row.inl"
+#include "int8.inl"
+#include "quantize.inl"
+
+namespace sardonyx {
+namespace {
+
+// Whether weights of one row of A need not be decoded into memory.
+inline bool is_row(const Tile& t) { return t.m == 1 && t.bits <= 4 && t.one_table; }
+
+template <int BITS>
+void fp32_tile(const Fp32Tile& t, void* scratch) {
+  if constexpr (BITS <= 4) {
+    if (is_row(t)) return fp32_row<BITS>(t, *(RowScratch*)scratch);
+  }
+  fp32_rows<BITS>(t, (float*)scratch);
+}
+
+void fp32(const Fp32Tile& t, void* scratch) {
+  switch (t.bits) {
+    case 2: return fp32_tile<2>(t, scratch);
+    case 3: return fp32_tile<3>(t, scratch);
+    case 4: return fp32_tile<4>(t, scratch);
+    case 5: return fp32_tile<5>(t, scratch);
+    case 6: return fp32_tile<6>(t, scratch);
+    case 7: return fp32_tile<7>(t, scratch);
+    case 8: return fp32_tile<8>(t, scratch);
+  }
+}
+
+int64_t fp32_scratch(const Tile& t) {
+  const int64_t rows = (kRun * kPairColumns + t.m * kTileColumns) * sizeof(float);
+  return rows > (int64_t)sizeof(RowScratch) ? rows : sizeof(RowScratch);
+}
+
+template <int BITS>
+void int8_tile(const Int8Tile& t, void* scratch) {
+  if constexpr (BITS <= 4) {
+    if (is_row(t)) return int8_row<BITS>(t);
+  }
+  int8_rows<BITS>(t, (uint8_t*)scratch);
+}
+
+void int8(const Int8Tile& t, void* scratch) {
+  switch (t.bits) {
+    case 2: return int8_tile<2>(t, scratch);
+    case 3: return int8_tile<3>(t, scratch);
+    case 4: return int8_tile<4>(t, scratch);
+    case 5: return int8_tile<5>(t, scratch);
+    case 6: return int8_tile<6>(t, scratch);
+    case 7: return int8_tile<7>(t, scratch);
+    case 8: return int8_tile<8>(t, scratch);
+  }
+}
+
+int64_t int8_scratch(const Tile& t) {
+  return blocks_of(t.rows) * kQuads * kQuadBytes + (t.m + wide_of(t)) * kTileColumns * 4;
+}
+
+constexpr TileKernels kernels(const char* name) { return {name, fp32_scratch, fp32, int8_scratch, int8, quantize}; }
+
+}  // namespace
+}  // namespace sardonyx

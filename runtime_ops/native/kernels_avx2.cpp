@@ -1,0 +1,9 @@
+#include "simd_avx2.h"
+
+#include "kernels.inl"
+
+namespace sardonyx {
+
+const TileKernels kAvx2Kernels = kernels("AVX2");
+
+}  // namespace sardonyx

@@ -1,0 +1,148 @@
+"""Matrices in GOBO form, models of one native op, and their runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper
+
+from sardonyx.runtime_ops import register
+from sardonyx.runtime_ops.ops import DOMAIN
+from sardonyx.runtime_ops.packing import LAYOUTS, pack
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """W [K, N]: the op's constant inputs, and what they were made from."""
+
+    bits: int
+    indices: Array
+    centroids: Array
+    is_outlier: Array
+    outliers: Array
+    arrays: dict[str, Array]
+
+    @property
+    def tables(self) -> Array:
+        """Number of each column's centroid table."""
+        columns = self.indices.shape[1]
+        return np.arange(columns) // -(-columns // len(self.centroids))
+
+    @property
+    def weights(self) -> Array:
+        """W as floats."""
+        plain = self.centroids[self.tables[None, :], self.indices]
+        return np.where(self.is_outlier, self.outliers, plain)
+
+
+def _whole_numbers(rng: np.random.Generator, *shape: int) -> Array:
+    """Numbers so small that every sum of their products is exact, in any order."""
+    return rng.integers(-64, 65, shape).astype(np.float32)
+
+
+def _normal(rng: np.random.Generator, *shape: int) -> Array:
+    return rng.standard_normal(shape).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def random_matrix() -> Callable[..., Matrix]:
+    """A matrix of random indices; ``outliers``: their share, or which they are (bool [K, N])."""
+
+    def make(
+        bits: int,
+        rows: int,
+        columns: int,
+        *,
+        groups: int = 1,
+        outliers: float | Array = 0.05,
+        whole: bool = True,
+        gap_type: Any = np.int32,
+        seed: int = 0,
+    ) -> Matrix:
+        rng = np.random.default_rng(seed)
+        draw = _whole_numbers if whole else _normal
+        indices = rng.integers(0, 1 << bits, (rows, columns)).astype(np.uint8)
+        mask = (
+            outliers if isinstance(outliers, np.ndarray) else rng.random((rows, columns)) < outliers
+        )
+        values = draw(rng, rows, columns)
+        k, n = np.nonzero(mask)
+        places = LAYOUTS[bits].place(k, n, rows)
+        order = np.argsort(places)
+        centroids = draw(rng, groups, 1 << bits)
+        arrays = {
+            "indices": pack(indices, bits),
+            "centroids": centroids,
+            "positions": np.diff(places[order], prepend=0).astype(gap_type),
+            "values": values[k[order], n[order]],
+        }
+        return Matrix(bits, indices, centroids, mask, values, arrays)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def op_model() -> Callable[..., onnx.ModelProto]:
+    """A model ``y = op(x, arrays...)`` without the op's body: only the native op can run it."""
+
+    def make(
+        name: str, arrays: dict[str, Array], x_type: Any = np.float32, **attributes: Any
+    ) -> onnx.ModelProto:
+        x = onnx.ValueInfoProto(name="x")
+        x.type.tensor_type.elem_type = helper.np_dtype_to_tensor_dtype(np.dtype(x_type))
+        node = helper.make_node(
+            name, ["x", *arrays], ["y"], name="dense", domain=DOMAIN, **attributes
+        )
+        constants = [numpy_helper.from_array(a, key) for key, a in arrays.items()]
+        y = helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)
+        return helper.make_model(
+            helper.make_graph([node], "g", [x], [y], constants),
+            opset_imports=[helper.make_opsetid("", 17), helper.make_opsetid(DOMAIN, 1)],
+            ir_version=8,
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def native_session() -> Callable[..., ort.InferenceSession]:
+    """A session of a model or its bytes, by the native ops."""
+
+    def make(model: onnx.ModelProto, threads: int = 1) -> ort.InferenceSession:
+        options = ort.SessionOptions()
+        options.log_severity_level = 4
+        options.intra_op_num_threads = threads
+        native = register(options)
+        assert native.active, native.detail
+        return ort.InferenceSession(model.SerializeToString(), options)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def run_op(op_model, native_session) -> Callable[..., Array]:
+    """y of one native op for x, ``matrix`` and perhaps a bias."""
+
+    def run(
+        kind: str,
+        x: Array,
+        matrix: Matrix,
+        bias: Array | None = None,
+        threads: int = 1,
+        **attributes: Any,
+    ) -> Array:
+        arrays = matrix.arrays if bias is None else matrix.arrays | {"bias": bias}
+        shape = list(matrix.indices.shape)
+        model = op_model(f"{kind}{matrix.bits}", arrays, x.dtype, shape=shape, **attributes)
+        return native_session(model, threads).run(None, {"x": x})[0]
+
+    return run

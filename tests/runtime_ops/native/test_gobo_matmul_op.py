@@ -1,0 +1,191 @@
+"""The native GoboMatMul and GoboLinear against their meaning in numpy."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sardonyx.runtime_ops.packing import LAYOUTS
+
+BITS = range(2, 9)
+LARGEST = 63  # of a 7-bit centroid
+
+
+def whole(*shape, seed=1):
+    """Numbers whose products add up exactly in any order."""
+    return np.random.default_rng(seed).integers(-64, 65, shape).astype(np.float32)
+
+
+def normal(*shape, seed=1):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def equal(found, expected):
+    np.testing.assert_array_equal(found, expected.astype(np.float32), strict=True)
+
+
+@settings(max_examples=150)
+@given(
+    bits=st.sampled_from(BITS),
+    rows=st.integers(1, 140),
+    columns=st.integers(1, 70),
+    batch=st.lists(st.integers(0, 9), max_size=3),
+    share=st.sampled_from([0.0, 0.02, 0.5, 1.0]),
+    part=st.floats(0, 1),
+    gap_type=st.sampled_from([np.uint16, np.int32]),
+    seed=st.integers(0, 99),
+)
+def test_any_shape(run_op, random_matrix, bits, rows, columns, batch, share, part, gap_type, seed):
+    groups = 1 + int(part * (columns - 1))
+    w = random_matrix(
+        bits, rows, columns, groups=groups, outliers=share, gap_type=gap_type, seed=seed
+    )
+    a, bias = whole(*batch, rows, seed=seed), whole(columns, seed=seed)
+    equal(run_op("GoboMatMul", a, w), np.matmul(a, w.weights))
+    equal(run_op("GoboLinear", a, w, bias), np.matmul(a, w.weights) + bias)
+
+
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("m", [1, 2, 3, 5, 7, 8, 17])
+def test_sizes_of_layers(run_op, random_matrix, bits, m):
+    w, a = random_matrix(bits, 384, 192), whole(m, 384)
+    equal(run_op("GoboMatMul", a, w), a @ w.weights)
+
+
+def fused_sum(a, weights, members):
+    """The stated order: K in equal parts, in each products added one by one by fused multiply-add.
+
+    80-bit floats hold the exact product and 16 bits more of the sum than float32 and float64 do.
+    """
+    rows = -(-len(weights) // 32) * 32
+    padded = np.zeros((rows, weights.shape[1]), np.float32)
+    padded[: len(weights)] = weights
+    a = np.pad(a, ((0, 0), (0, rows - a.shape[1])))
+    total = None
+    for part in np.split(np.arange(rows), members):
+        sums = np.zeros((len(a), weights.shape[1]), np.float32)
+        for k in part:
+            product = a[:, k, None].astype(np.longdouble) * padded[k].astype(np.longdouble)
+            sums = (sums + product).astype(np.float32)
+        total = sums if total is None else total + sums
+    return total
+
+
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("m", [1, 3, 8, 13])
+@pytest.mark.parametrize("rows", [64, 100])
+def test_order_of_the_sum(run_op, random_matrix, bits, m, rows):
+    w = random_matrix(bits, rows, 40, whole=False)
+    a, bias = normal(m, rows), normal(40)
+    expected = fused_sum(a, w.weights, LAYOUTS[bits].members)
+    equal(run_op("GoboMatMul", a, w), expected)
+    equal(run_op("GoboLinear", a, w, bias), expected + bias)
+
+
+def uneven(rows, columns):
+    """Outliers in one whole column, one whole row, and nowhere else."""
+    mask = np.zeros((rows, columns), np.bool_)
+    mask[:, columns // 2] = mask[rows // 3] = True
+    return mask
+
+
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("compute", ["fp32", "int8"])
+def test_uneven_outliers(run_op, random_matrix, bits, compute):
+    w = random_matrix(bits, 100, 50, outliers=uneven(100, 50))
+    a = whole(6, 100)
+    a[:, 0], a[:, 1] = 64, -64
+    found = run_op("GoboMatMul", a, w, compute=compute)
+    if compute == "fp32":
+        equal(found, a @ w.weights)
+    equal(found[:, 25], (a @ w.weights)[:, 25])  # outliers alone: exact in both
+
+
+@pytest.mark.parametrize("compute", ["fp32", "int8"])
+def test_threads_change_nothing(run_op, random_matrix, compute):
+    w, a = random_matrix(3, 256, 512, whole=False), normal(9, 256)
+    results = [run_op("GoboMatMul", a, w, threads=n, compute=compute) for n in (1, 4)]
+    np.testing.assert_array_equal(*results)
+
+
+def quantized_rows(a):
+    """u, zero point and scale of each row: a = scale (u - zero), one rounding an operation."""
+    low, high = np.minimum(a.min(1), 0), np.maximum(a.max(1), 0)
+    scale = np.maximum((high - low) / np.float32(255), np.float32(2.0**-120))
+    inverse = np.float32(1) / scale
+    zero = np.rint(-low * inverse)
+    u = np.clip(np.rint(a * inverse[:, None]) + zero[:, None], 0, 255)
+    return u.astype(np.int64), zero.astype(np.int64), scale
+
+
+def int8_product(a, w):
+    """A @ W of compute = int8: its part in integers, scaled, and that of the outliers."""
+    most = np.abs(w.centroids).max(1)
+    scales = most / np.float32(LARGEST)
+    q = np.rint(w.centroids / scales[:, None]).astype(np.int64)
+    plain = np.where(w.is_outlier, 0, q[w.tables[None, :], w.indices])
+    u, zero, scale = quantized_rows(a)
+    sums = ((u - zero[:, None]) @ plain).astype(np.float32)
+    return sums * (scale[:, None] * scales[w.tables]), a @ np.where(w.is_outlier, w.outliers, 0)
+
+
+@settings(max_examples=100)
+@given(
+    bits=st.sampled_from(BITS),
+    rows=st.integers(1, 140),
+    columns=st.integers(1, 70),
+    m=st.integers(1, 9),
+    part=st.floats(0, 1),
+    shift=st.sampled_from([0.0, 3.0, -3.0]),
+    seed=st.integers(0, 99),
+)
+def test_int8(run_op, random_matrix, bits, rows, columns, m, part, shift, seed):
+    groups = 1 + int(part * (columns - 1))
+    w = random_matrix(bits, rows, columns, groups=groups, outliers=0.0, whole=False, seed=seed)
+    a, bias = normal(m, rows, seed=seed) + np.float32(shift), normal(columns)
+    expected, _ = int8_product(a, w)
+    equal(run_op("GoboMatMul", a, w, compute="int8"), expected)
+    equal(run_op("GoboLinear", a, w, bias, compute="int8"), expected + bias)
+
+
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("m", [1, 4, 33])
+def test_int8_with_outliers(run_op, random_matrix, bits, m):
+    w, a = random_matrix(bits, 400, 50, whole=False), whole(m, 400)
+    w.arrays["values"][:] = np.round(w.arrays["values"] * 8)  # whole: their sums are exact
+    w.outliers[:] = np.round(w.outliers * 8)
+    expected, outliers = int8_product(a, w)
+    equal(run_op("GoboMatMul", a, w, compute="int8"), expected + outliers)
+
+
+def test_int8_of_odd_rows(run_op, random_matrix):
+    w = random_matrix(3, 64, 20, whole=False, outliers=0.0)
+    a = normal(6, 64)
+    a[0] = 0
+    a[1, 5] = np.nan
+    a[2, 5] = np.inf
+    a[3, 5], a[3, 6] = 3e38, -3e38  # their distance is no float32
+    a[4] *= np.float32(1e-42)
+    found = run_op("GoboMatMul", a, w, compute="int8")
+    assert np.all(found[0] == 0)
+    assert np.all(np.isnan(found[1:4]))
+    expected, _ = int8_product(a[4:], w)
+    equal(found[4:], expected)
+
+
+@pytest.mark.parametrize("table", [np.zeros(8), np.full(8, 1e-45), np.full(8, 1.2e-43)])
+def test_int8_of_tiny_centroids(run_op, random_matrix, table):
+    w = random_matrix(3, 64, 20, outliers=0.0)
+    w.arrays["centroids"][:] = table.astype(np.float32)
+    found = run_op("GoboMatMul", whole(2, 64), w, compute="int8")
+    assert np.all(np.abs(found) < 1e-36)
+
+
+def test_a_bias_that_is_no_constant(op_model, native_session, random_matrix):
+    w, a, bias = random_matrix(3, 40, 20), whole(2, 40), whole(20)
+    model = op_model("GoboLinear3", w.arrays | {"bias": bias}, shape=[40, 20])
+    given_bias = model.graph.initializer.pop()
+    info = model.graph.input.add(name=given_bias.name)
+    info.type.tensor_type.elem_type = given_bias.data_type
+    found = native_session(model).run(None, {"x": a, "bias": bias})[0]
+    equal(found, a @ w.weights + bias)
