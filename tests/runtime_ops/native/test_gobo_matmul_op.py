@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from onnx import TensorProto, helper
 
 from sardonyx.runtime_ops.packing import LAYOUTS
 
@@ -189,3 +190,15 @@ def test_a_bias_that_is_no_constant(op_model, native_session, random_matrix):
     info.type.tensor_type.elem_type = given_bias.data_type
     found = native_session(model).run(None, {"x": a, "bias": bias})[0]
     equal(found, a @ w.weights + bias)
+
+
+def test_weights_of_the_graph_around(op_model, native_session, random_matrix):
+    w, a = random_matrix(3, 40, 20), whole(2, 40)
+    model = op_model("GoboMatMul3", w.arrays, shape=[40, 20])
+    branch = helper.make_graph(model.graph.node, "branch", [], model.graph.output)
+    choose = helper.make_node("If", ["c"], ["y"], then_branch=branch, else_branch=branch)
+    del model.graph.node[:]
+    model.graph.node.append(choose)
+    model.graph.input.append(helper.make_tensor_value_info("c", TensorProto.BOOL, []))
+    found = native_session(model).run(None, {"x": a, "c": np.array(True)})[0]
+    equal(found, a @ w.weights)

@@ -3,7 +3,6 @@
 import re
 
 import numpy as np
-import onnx
 import pytest
 
 ROWS, COLUMNS = 40, 50
@@ -229,22 +228,3 @@ def test_ids(op_model, native_session, arrays, ids, reason):
     if ids.dtype == np.int64:  # the session goes on
         good = session.run(None, {"x": np.array([0, -1])})[0]
         assert good.shape == (2, ROWS)
-
-
-def test_a_weight_from_around_a_loop(op_model, native_session, arrays):
-    """Initializers of an outer graph: whatever onnxruntime says, it does not crash."""
-    inner = op_model("GoboMatMul3", arrays, shape=[ROWS, COLUMNS])
-    outer = onnx.ModelProto()
-    outer.CopyFrom(inner)
-    branch = onnx.helper.make_graph(inner.graph.node, "branch", [], inner.graph.output)
-    choose = onnx.helper.make_node("If", ["c"], ["y"], then_branch=branch, else_branch=branch)
-    del outer.graph.node[:]
-    outer.graph.node.append(choose)
-    outer.graph.input.append(onnx.helper.make_tensor_value_info("c", onnx.TensorProto.BOOL, []))
-    x, c = np.zeros((2, ROWS), np.float32), np.array(True)
-    try:
-        session = native_session(outer)
-    except Exception as error:
-        assert "is not constant" in str(error)
-    else:
-        assert np.all(session.run(None, {"x": x, "c": c})[0] == 0)
