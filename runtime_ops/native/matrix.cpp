@@ -1,7 +1,5 @@
 #include "matrix.h"
 
-#include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <limits>
 
@@ -74,7 +72,7 @@ void check_arrays(const Encoded& e) {
   const int64_t rows = e.shape[0], columns = e.shape[1];
   want_type("indices", e.indices, Type::uint8);
   want_shape("indices", e.indices,
-             {ceil_div(columns, kLanes), ceil_div(rows, kRows), e.bits, kLanes, 4});
+             {ceil_div(columns, kLanes), blocks_of(rows), e.bits, kLanes, 4});
   want_type("centroids", e.centroids, Type::float32);
   if (e.centroids.shape.size() != 2 || e.centroids.shape[0] < 1 ||
       e.centroids.shape[0] > columns || e.centroids.shape[1] != int64_t{1} << e.bits) {
@@ -129,40 +127,6 @@ void place_outliers(const Tensor& positions, GoboMatrix& w) {
   for (int64_t n = 0; n < w.columns; ++n) w.starts[n + 1] += w.starts[n];
 }
 
-void quantize_table(const float* centroids, int64_t count, int8_t* table, float* scale) {
-  float most = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    if (!std::isfinite(centroids[i])) {
-      throw Error(std::string("centroids holds NaN or an infinity, compute = 'int8' needs finite "
-                              "ones") + kAgain);
-    }
-    most = std::max(most, std::fabs(centroids[i]));
-  }
-  *scale = most / 63;
-  for (int64_t i = 0; i < count; ++i) {
-    const float q = *scale > 0 ? std::nearbyint(centroids[i] / *scale) : 0;
-    // a subnormal scale is so coarse that the quotient may pass 63
-    table[i] = static_cast<int8_t>(std::clamp(q, -63.0f, 63.0f));
-  }
-}
-
-void prepare_int8(GoboMatrix& w) {
-  const int64_t count = int64_t{1} << w.bits;
-  w.table.resize(w.groups * count);
-  w.table_scale.resize(w.groups);
-  for (int64_t g = 0; g < w.groups; ++g) {
-    quantize_table(w.centroids + g * count, count, &w.table[g * count], &w.table_scale[g]);
-  }
-  w.column_sums.resize(w.columns);
-  std::vector<int8_t> column(w.rows);
-  for (int64_t n = 0; n < w.columns; ++n) {
-    decode_column_int8(w, n, column.data());
-    int32_t sum = 0;
-    for (int8_t q : column) sum += q;
-    w.column_sums[n] = sum;
-  }
-}
-
 }  // namespace
 
 GoboMatrix make_matrix(const Encoded& e) {
@@ -179,22 +143,14 @@ GoboMatrix make_matrix(const Encoded& e) {
   w.values = static_cast<const float*>(e.values.data);
   place_outliers(e.positions, w);
   w.int8 = e.compute == "int8";
-  if (w.int8) prepare_int8(w);
   return w;
 }
 
 void decode_column(const GoboMatrix& w, int64_t n, float* out) {
-  const float* centroids = w.centroids + (w.group_of(n) << w.bits);
+  const float* centroids = w.centroids + (n / w.group_columns() << w.bits);
   visit_column(w.bits, w.indices, w.rows, n,
                [=](int64_t k, unsigned index) { out[k] = centroids[index]; });
   for (uint32_t i = w.starts[n]; i < w.starts[n + 1]; ++i) out[w.outlier_rows[i]] = w.values[i];
-}
-
-void decode_column_int8(const GoboMatrix& w, int64_t n, int8_t* out) {
-  const int8_t* table = w.table.data() + (w.group_of(n) << w.bits);
-  visit_column(w.bits, w.indices, w.rows, n,
-               [=](int64_t k, unsigned index) { out[k] = table[index]; });
-  for (uint32_t i = w.starts[n]; i < w.starts[n + 1]; ++i) out[w.outlier_rows[i]] = 0;
 }
 
 }  // namespace sardonyx

@@ -1,0 +1,62 @@
+#include "outliers.h"
+
+#include "tile.h"
+
+namespace sardonyx {
+namespace {
+
+// Where an outlier goes: which list, and what is noted there.
+template <class Place>
+struct Target {
+  int64_t list;
+  Place place;
+};
+
+// target(k, n) of every outlier, sorted by list; those of a list stay in their order.
+template <class Place, class Find>
+Outliers<Place> sorted(const GoboMatrix& w, int64_t lists, const Find& target) {
+  Outliers<Place> out;
+  const size_t count = w.outlier_rows.size();
+  out.starts.assign(lists + 2, 0);
+  out.places.resize(count);
+  out.values.resize(count);
+  const auto for_outliers = [&](const auto& task) {
+    for (int64_t n = 0; n < w.columns; ++n) {
+      for (uint32_t i = w.starts[n]; i < w.starts[n + 1]; ++i) task(target(w.outlier_rows[i], n), i);
+    }
+  };
+  for_outliers([&](const Target<Place>& t, uint32_t) { ++out.starts[t.list + 2]; });
+  for (int64_t i = 2; i <= lists; ++i) out.starts[i + 1] += out.starts[i];
+  for_outliers([&](const Target<Place>& t, uint32_t i) {
+    const uint32_t slot = out.starts[t.list + 1]++;
+    out.places[slot] = t.place;
+    out.values[slot] = w.values[i];
+  });
+  out.starts.pop_back();
+  return out;
+}
+
+}  // namespace
+
+Outliers<uint16_t> outliers_by_piece(const GoboMatrix& w) {
+  const int64_t pieces = pieces_of(w.bits, w.rows), height = height_of(w.bits, w.rows);
+  const int members = members_of(w.bits);
+  return sorted<uint16_t>(w, ceil_div(w.columns, kLanes) * pieces, [=](int64_t k, int64_t n) {
+    const int64_t row = k % height, piece = row / kRun * members + k / height;
+    const auto place = static_cast<uint16_t>(row % kRun * kLanes + n % kLanes);
+    return Target<uint16_t>{n / kLanes * pieces + piece, place};
+  });
+}
+
+Outliers<uint32_t> outliers_by_panel(const GoboMatrix& w) {
+  const int64_t height = height_of(w.bits, w.rows);
+  const int words = words_of(w.bits), block_rows = member_rows_of(w.bits);
+  return sorted<uint32_t>(w, ceil_div(w.columns, kLanes), [=](int64_t k, int64_t n) {
+    const int64_t row = k % height, in_block = row % block_rows;
+    const int64_t place = row / block_rows * kBlockRows + k / height * block_rows +
+                          in_block % words * 4 + in_block / words;
+    return Target<uint32_t>{n / kLanes, static_cast<uint32_t>(place * kLanes + n % kLanes)};
+  });
+}
+
+}  // namespace sardonyx
