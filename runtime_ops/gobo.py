@@ -57,6 +57,13 @@ class GoboTensor:
         """Bytes of the four arrays."""
         return sum(a.nbytes for a in (self.indices, self.centroids, self.positions, self.values))
 
+    @property
+    def tables(self) -> NDArray[np.int64]:
+        """The table of centroids of each column, int64 [N]: groups of consecutive columns."""
+        width = -(-self.columns // self.centroids.shape[0])
+        tables: NDArray[np.int64] = np.arange(self.columns) // width
+        return tables
+
     def outlier_places(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Rows k and columns n of the outliers, in the order of ``values``."""
         places = np.cumsum(self.positions, dtype=np.int64)

@@ -5,16 +5,20 @@ the bytes of all results together decide its peak memory. Hence outliers are put
 is still one integer: each word that holds some gets a row of its own in the word table.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
 from sardonyx.runtime_ops.gobo import GoboTensor
+from sardonyx.runtime_ops.int8_product import int8_product
 from sardonyx.runtime_ops.ops.custom_op import INPUTS, CustomOp, parse_body
 from sardonyx.runtime_ops.ops.decode_body import decode_lines
 from sardonyx.runtime_ops.packing import LAYOUTS
+
+Compute = Literal["fp32", "int8"]
+"""The least precision of activations in a product, and how the product is computed."""
 
 _BODY = """
 GoboMatMul{bits} <shape> (A, indices, centroids, positions, values) => (Y)
@@ -73,7 +77,7 @@ _DOC = """\
 Y = A @ W. The weights W, of `shape` [K, N], are packed {bits}-bit `indices` into a table of \
 {count} `centroids`; the few that do not fit it are outliers in floating point: `values`, at \
 `positions` (steps from place to place). The nodes below unpack W and multiply; a session folds \
-them into one plain MatMul."""
+them into one plain MatMul. With `compute` = "int8" a kernel may round the rows of A to 8 bits."""
 
 _SPLIT_WORD = """words_a_byte = Constant <value_int = {words}> ()
   slot = Mod (word, words_a_byte)
@@ -89,10 +93,23 @@ _FINISH_PADDED = """dense = Flatten <axis = -1> (blocks)
 
 
 def gobo_matmul(bits: int) -> CustomOp:
-    """The op for ``bits``-bit indices. Its attribute ``shape`` is [K, N]."""
+    """The op for ``bits``-bit indices. Its attribute ``shape`` is [K, N].
 
-    def meaning(a: NDArray[Any], *arrays: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
-        result: NDArray[Any] = np.matmul(a, GoboTensor(bits, shape[0], shape[1], *arrays).decode())
+    ``compute``: ``fp32``, or ``int8`` where float32 activations need no more than 8 bits a row
+    (`int8_product`); K is at most `int8_product.MOST_ROWS` then. It is the least precision that is
+    wanted, not one to insist on: the body always multiplies in floating point.
+    """
+
+    def meaning(
+        a: NDArray[Any],
+        *arrays: NDArray[Any],
+        shape: tuple[int, int],
+        compute: Compute = "fp32",
+    ) -> NDArray[Any]:
+        tensor = GoboTensor(bits, shape[0], shape[1], *arrays)
+        if compute == "int8":
+            return int8_product(a, tensor)
+        result: NDArray[Any] = np.matmul(a, tensor.decode())
         return result
 
     def function(opset: int, padded: bool) -> onnx.FunctionProto:
