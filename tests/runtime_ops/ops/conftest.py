@@ -32,13 +32,18 @@ def encoded() -> Callable[..., GoboTensor]:
 
 @pytest.fixture(scope="session")
 def op_model() -> Callable[..., onnx.ModelProto]:
-    """A model ``y = op(x, tensor)`` that ships the op's body."""
+    """A model ``y = op(x, tensor, *more)`` that ships the op's body."""
 
     def make(
-        op: CustomOp, tensor: GoboTensor, x: NDArray[Any], opset: int, **attributes: Any
+        op: CustomOp,
+        tensor: GoboTensor,
+        x: NDArray[Any],
+        opset: int,
+        *more: NDArray[Any],
+        **attributes: Any,
     ) -> onnx.ModelProto:
         names = op.inputs[1:]
-        arrays = (tensor.indices, tensor.centroids, tensor.positions, tensor.values)
+        arrays = (tensor.indices, tensor.centroids, tensor.positions, tensor.values, *more)
         attributes |= {"shape": [tensor.rows, tensor.columns]}
         node = helper.make_node(op.name, ["x", *names], ["y"], domain=DOMAIN, **attributes)
         padded = tensor.rows % 32 > 0 or tensor.columns % 16 > 0
