@@ -1,6 +1,7 @@
 """What a model must be to be compiled; each refusal is one sentence that names the culprit."""
 
 from collections import Counter
+from typing import get_args
 
 import onnx
 
@@ -9,7 +10,7 @@ from sardonyx.compiler.quiet_session import quiet_session
 from sardonyx.compiler.stand_ins import uses_unknown_ops, with_stand_ins
 from sardonyx.compiler.stored import is_stored
 from sardonyx.runtime_ops.errors import InputError
-from sardonyx.runtime_ops.ops import DOMAIN, OPS
+from sardonyx.runtime_ops.ops import DOMAIN, OPS, Compute
 
 OPSETS = range(1, 27)
 """Default-domain operator sets that are read and written; onnxruntime knows no later one."""
@@ -166,7 +167,8 @@ def _check_node(node: onnx.NodeProto, name: str) -> None:
 def _is_ours(node: onnx.NodeProto) -> bool:
     sizes = [list(a.ints) for a in node.attribute if a.name == "shape"]
     fits = len(sizes) == 1 and len(sizes[0]) == 2 and min(sizes[0]) > 0
-    return node.op_type in OPS and fits
+    computes = {a.s.decode("utf-8", "ignore") for a in node.attribute if a.name == "compute"}
+    return node.op_type in OPS and fits and computes <= set(get_args(Compute))
 
 
 def _is_binary(text: bytes) -> bool:

@@ -193,6 +193,7 @@ def _entry(weight: Quantized) -> TensorEntry:
         sqnr_db=notes.sqnr_db if math.isfinite(notes.sqnr_db) else None,
         bytes_before=notes.nbytes[0],
         bytes_after=notes.nbytes[1],
+        compute=notes.compute,
     )
 
 
@@ -207,6 +208,7 @@ def _quantized(weight: Quantized, verdict: str) -> Answer:
         ("is", f"{notes.format}: {notes.bits}-bit indices into {1 << notes.bits} centroids"),
         ("outliers", f"{outliers:,} of {weight.size:,} ({notes.outlier_share}), kept in {dtype}"),
         ("SQNR", "exact: nothing was lost" if lossless else f"{notes.sqnr_db:.2f} dB"),
+        *([("products", notes.compute)] if notes.compute != "fp32" else []),
         ("bytes", _shrunk(*notes.nbytes)),
         ("read by", _listed(map(_label, weight.nodes))),
         ("stored as", "\n".join(map(_sized, parts.values()))),

@@ -21,8 +21,7 @@ from sardonyx.compiler.notes import WeightNotes, weight_notes
 from sardonyx.compiler.stored import is_stored, span_of
 from sardonyx.passes.facts import NUMERIC
 from sardonyx.runtime_ops.errors import InputError
-from sardonyx.runtime_ops.ops import DOMAIN
-from sardonyx.runtime_ops.ops.custom_op import INPUTS
+from sardonyx.runtime_ops.ops import DOMAIN, INPUTS
 
 Where = Literal["graph", "body", "function"]
 """The main graph; the bodies of its If, Loop and Scan nodes; the model's functions."""
@@ -176,7 +175,8 @@ class Inventory:
         groups: dict[tuple[str, ...], list[PlacedNode]] = {}
         for placed in self.nodes:
             if placed.node.domain == DOMAIN and weight_notes(placed.node):
-                groups.setdefault(placed.inputs[1:], []).append(placed)
+                names = placed.inputs[1 : 1 + len(INPUTS)]  # a GoboLinear has a bias too
+                groups.setdefault(names, []).append(placed)
         found = {}
         for names, nodes in groups.items():
             notes = weight_notes(nodes[0].node)

@@ -47,6 +47,7 @@ class WeightNotes(BaseModel):
     bits: int = Field(ge=1, le=32)
     outlier_share: str
     sqnr_db: float = Field(description="inf: nothing was lost")
+    compute: str = Field(default="fp32", description="precision of activations in its products")
     bytes: str = Field(pattern=r"^[0-9]{1,18} -> [1-9][0-9]{0,17}$", description="before and after")
 
     @property

@@ -41,6 +41,11 @@ class TensorEntry(Part):
     bytes_after: int = Field(description="bytes of all that replaced them")
     role: str = Field(description="what it is for: query, ffn_in, embedding, ...")
     layer: int | None = Field(description="counted along the graph from 0; null outside layers")
+    compute: str = Field(
+        default="fp32",
+        description="least precision of activations in products by it, fp32 or int8; after a "
+        "comma, why int8 was left out",
+    )
 
 
 class ActivationEntry(Part):

@@ -80,6 +80,7 @@ def _tensor(entry: Encoded) -> TensorEntry:
         sqnr_db=entry.sqnr_db if math.isfinite(entry.sqnr_db) else None,
         bytes_before=entry.bytes_before,
         bytes_after=entry.bytes_after,
+        compute=entry.compute,
     )
 
 

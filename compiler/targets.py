@@ -8,6 +8,7 @@ from sardonyx.passes.cleanup.remove_unused import RemoveUnused
 from sardonyx.passes.fuse.attention import FuseAttention
 from sardonyx.passes.fuse.gelu import FuseGelu
 from sardonyx.passes.fuse.layer_norm import FuseLayerNorm
+from sardonyx.passes.fuse.linear_bias import FuseLinearBias
 from sardonyx.passes.fuse.projection_bias import FuseProjectionBias
 from sardonyx.passes.lower.keep_layer_norm import KeepLayerNorm
 from sardonyx.passes.lower.raise_opset import RaiseOpset
@@ -53,6 +54,7 @@ _CPU = Target(
         FuseProjectionBias(),
         FuseGelu(),
         FuseLayerNorm(),
+        FuseLinearBias(),
         KeepLayerNorm(),
         RemoveUnused(),
     ),

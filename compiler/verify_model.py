@@ -1,4 +1,8 @@
-"""The ``full`` check: the whole compiled model against the source with decoded weights in place."""
+"""The ``full`` check: the whole compiled model against the source with decoded weights in place.
+
+As in every check, stock onnxruntime runs the ops' bodies: a product with ``compute = "int8"`` is
+held against the floats that it stands for, not against what integers make of them.
+"""
 
 from collections import defaultdict
 from itertools import takewhile

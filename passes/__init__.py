@@ -7,6 +7,7 @@ from sardonyx.passes.cleanup.remove_unused import RemoveUnused
 from sardonyx.passes.fuse.attention import FuseAttention
 from sardonyx.passes.fuse.gelu import FuseGelu
 from sardonyx.passes.fuse.layer_norm import FuseLayerNorm
+from sardonyx.passes.fuse.linear_bias import FuseLinearBias
 from sardonyx.passes.fuse.projection_bias import FuseProjectionBias
 from sardonyx.passes.fuse.skip_layer_norm import FuseSkipLayerNorm
 from sardonyx.passes.gobo.encode import Gobo
@@ -38,6 +39,7 @@ PASSES: dict[str, type[Pass]] = {
         FuseGelu,
         FuseSkipLayerNorm,
         FuseLayerNorm,
+        FuseLinearBias,
         KeepLayerNorm,
     )
 }

@@ -18,7 +18,8 @@ class Encoded:
 
     ``name``: of the (first) constant. ``nodes``: names of the nodes that read it; ``op``: of the
     first. ``place``: what it is for. ``views``: the matrix in each constant that holds it, to be
-    read again when checked. ``tensor``: what replaced it.
+    read again when checked. ``tensor``: what replaced it. ``compute``: how products by it are
+    computed, fp32 or int8; after a comma, why not as wanted.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Encoded:
     sqnr_db: float
     bytes_before: int
     bytes_after: int
+    compute: str = "fp32"
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,17 @@ Block = list[tuple[gs.Node, Role]]
 _ATTENTION_OPS = ("Attention", "MultiHeadAttention", "GroupQueryAttention")
 """Ops whose first three inputs are query, key and value."""
 
-_BARRIERS = ("MatMul", "Gemm", "Einsum", "FusedMatMul", "GoboMatMul", "QLinear", "Conv", "LSTM")
+_BARRIERS = (
+    "MatMul",
+    "Gemm",
+    "Einsum",
+    "FusedMatMul",
+    "GoboMatMul",
+    "GoboLinear",
+    "QLinear",
+    "Conv",
+    "LSTM",
+)
 """How the ops begin that no search goes through, besides attention: they mix values anew."""
 
 _SUMS = ("Add", "Sum", "SkipLayerNormalization", "SkipSimplifiedLayerNormalization")

@@ -12,6 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 from sardonyx.passes.fused import FUSED, MICROSOFT, is_standard, obstacle
 from sardonyx.passes.scopes import all_constants, all_nodes
 from sardonyx.runtime_ops.gobo import GoboTensor
+from sardonyx.runtime_ops.ops import DOMAIN, INPUTS
 
 SLOTS = {"MatMul": (0, 1), "Gemm": (0, 1), "Gather": (0,)}
 """Inputs that may be weights, by op."""
@@ -117,7 +118,7 @@ def _why_none(constant: gs.Constant, reader: gs.Node) -> str:
         return f"{ALREADY}: {dtype.name} read by {reader.op}"
     if size < 2 or not is_float(dtype):
         return ""
-    if any(t.dtype is not None and _holds_codes(t) for t in reader.inputs):
+    if not _is_bias(constant, reader) and any(map(_holds_codes, reader.inputs)):
         return f"{ALREADY}: belongs to the codes that {reader.op} reads"
     if len(constant.shape) < 2:
         return "a vector (bias or normalisation parameter), not a weight matrix"
@@ -127,6 +128,12 @@ def _why_none(constant: gs.Constant, reader: gs.Node) -> str:
 def _holds_codes(tensor: gs.Tensor) -> bool:
     constant = isinstance(tensor, gs.Constant) and len(tensor.shape) >= 2
     return constant and np.dtype(tensor.dtype).name.startswith(_CODES)
+
+
+def _is_bias(constant: gs.Constant, reader: gs.Node) -> bool:
+    """Whether one of our ops reads a constant beside the arrays of its weight."""
+    beside = reader.inputs[1 + len(INPUTS) :] if reader.domain == DOMAIN else []
+    return any(tensor is constant for tensor in beside)
 
 
 def _first_reader(constant: gs.Constant) -> gs.Node | None:

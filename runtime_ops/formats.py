@@ -19,18 +19,21 @@ class Format:
     """A number format for a weight matrix.
 
     ``kind``: ``codebook`` (index into a table of 2^bits values) or ``uniform`` (scale, zero point).
-    ``bits``: per weight, 2 to 8. ``granularity``: what shares one table or scale.
+    ``bits``: per weight, 2 to 8. ``granularity``: what shares one table or scale. ``groups``: of
+    consecutive columns, where these do.
     """
 
     kind: Kind
     bits: int
     granularity: Granularity = "tensor"
+    groups: int = 1
 
     def __str__(self) -> str:
-        return f"{self.kind}{self.bits}/{self.granularity}"
+        shared = f"{self.groups} groups" if self.granularity == "group" else self.granularity
+        return f"{self.kind}{self.bits}/{shared}"
 
     def nbytes(self, rows: int, columns: int, outliers: int, dtype: np.dtype[np.generic]) -> int:
         """Bytes in the file of a [rows, columns] matrix whose real values have ``dtype``."""
-        table = (1 << self.bits) * dtype.itemsize
+        table = self.groups * (1 << self.bits) * dtype.itemsize
         each = OUTLIER_GAP_BYTES + dtype.itemsize
         return LAYOUTS[self.bits].nbytes(rows, columns) + table + outliers * each

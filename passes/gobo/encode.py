@@ -24,6 +24,8 @@ from sardonyx.runtime_ops.codebook import Solver
 from sardonyx.runtime_ops.errors import InputError
 from sardonyx.runtime_ops.formats import Format
 from sardonyx.runtime_ops.gobo import GoboTensor, Loss, Settings, encode
+from sardonyx.runtime_ops.int8_product import MOST_ROWS
+from sardonyx.runtime_ops.ops import Compute
 from sardonyx.runtime_ops.outliers import Rule, check_threshold
 
 Coded = tuple[GoboTensor, Loss]
@@ -43,7 +45,10 @@ class Gobo(Pass):
     role's own bits hold; empty: in all. ``outliers`` and ``threshold``: which weights stay in
     floating point (`runtime_ops.outliers`).
     ``solver``: how centroids are fitted (`runtime_ops.codebook`). ``min_weights``: smaller tensors
-    are left alone.
+    are left alone. ``compute``: ``int8`` lets the kernels of products round activations to 8 bits
+    a row (`runtime_ops.int8_product`), as the reference executor then does; stock onnxruntime runs
+    the ops' bodies, in floating point. Left out, with the reason in notes and report, where weights
+    are not float32 or the sum would not fit.
 
     Does not fire on a weight
 
@@ -63,6 +68,7 @@ class Gobo(Pass):
     threshold: float | None = None
     solver: Solver = "paper"
     min_weights: Annotated[int, Field(ge=1)] = 4096
+    compute: Compute = "fp32"
 
     name: ClassVar[str] = "gobo"
     quantizes: ClassVar[bool] = True
@@ -97,9 +103,10 @@ class Gobo(Pass):
                 reason = f"encoded it takes {tensor.nbytes} bytes, plain {weight.nbytes}"
                 journal.skipped.append(weight.skip(reason, eligible=True))
                 continue
-            entry = _entry(weight, places[id(weight.view.constant)], tensor, loss)
+            place = places[id(weight.view.constant)]
+            entry = _entry(weight, place, tensor, loss, self._compute(weight))
             journal.encoded.append(entry)
-            replacements |= lower(weight, tensor, _notes(entry))
+            replacements |= lower(weight, tensor, _notes(entry), entry.compute)
         replace_nodes(graph, replacements)
         return len(replacements)
 
@@ -124,6 +131,17 @@ class Gobo(Pass):
             else bits_for(places[id(weight.view.constant)], self.bits, self.role_layers, depth)
             for weight in weights
         ]
+
+    def _compute(self, weight: TiedWeight) -> str:
+        """How products by a weight are computed; if not as wanted, with the reason."""
+        rows, dtype = weight.view.shape[0], weight.view.dtype
+        if self.compute == "fp32" or all(use.node.op == "Gather" for use in weight.uses):
+            return "fp32"
+        if dtype != np.float32:
+            return f"fp32, as activations are {dtype}: int8 takes float32"
+        if rows > MOST_ROWS:
+            return f"fp32, as columns have {rows} weights: int8 sums at most {MOST_ROWS}"
+        return self.compute
 
     def _encode_all(
         self, weights: list[TiedWeight], bits: list[int], journal: Journal
@@ -157,7 +175,9 @@ class Gobo(Pass):
             ) from error
 
 
-def _entry(weight: TiedWeight, place: Place, tensor: GoboTensor, loss: Loss) -> Encoded:
+def _entry(
+    weight: TiedWeight, place: Place, tensor: GoboTensor, loss: Loss, compute: str
+) -> Encoded:
     return Encoded(
         name=weight.name,
         nodes=tuple(use.node.name for use in weight.uses),
@@ -169,6 +189,7 @@ def _entry(weight: TiedWeight, place: Place, tensor: GoboTensor, loss: Loss) -> 
         sqnr_db=loss.sqnr_db,
         bytes_before=weight.nbytes,
         bytes_after=tensor.nbytes,
+        compute=compute,
     )
 
 
@@ -179,6 +200,10 @@ def _notes(entry: Encoded) -> dict[str, object]:
     constants = [view.constant for view in entry.views]
     kinds = [f"{np.dtype(constant.dtype)} {list(constant.shape)}" for constant in constants]
     tied = [f"{c.name}: {kind}" for c, kind in zip(constants, kinds, strict=True)][1:]
+    optional = {
+        "compute": entry.compute if entry.compute != "fp32" else "",
+        "tied": "\n".join(tied),
+    }
     return {
         "pass": Gobo.name,
         "weight": entry.name,
@@ -189,4 +214,4 @@ def _notes(entry: Encoded) -> dict[str, object]:
         "outlier_share": f"{share:.4%}",
         "sqnr_db": f"{entry.sqnr_db:.2f}",
         "bytes": f"{entry.bytes_before} -> {entry.bytes_after}",
-    } | ({"tied": "\n".join(tied)} if tied else {})
+    } | {key: note for key, note in optional.items() if note}

@@ -10,8 +10,11 @@ from sardonyx.runtime_ops.gobo import GoboTensor
 from sardonyx.runtime_ops.ops import DOMAIN, gobo_gather, gobo_matmul
 
 
-def lower(weight: TiedWeight, tensor: GoboTensor, notes: dict[str, object]) -> Replacements:
-    """Replacements for every node that uses ``weight``; ``notes`` go on each new op."""
+def lower(
+    weight: TiedWeight, tensor: GoboTensor, notes: dict[str, object], compute: str
+) -> Replacements:
+    """Replacements for every node that uses ``weight``; ``notes`` go on each new op, and
+    ``compute`` on each product that it makes differ."""
     arrays = {
         "indices": tensor.indices,
         "centroids": tensor.centroids,
@@ -23,6 +26,8 @@ def lower(weight: TiedWeight, tensor: GoboTensor, notes: dict[str, object]) -> R
     replacements: Replacements = {}
     for use in weight.uses:
         nodes, op = lowerings[use.node.op](use.node, tensor, inputs)
+        if compute == "int8" and use.node.op != "Gather":
+            op.attrs["compute"] = compute
         inherit(op, use.node)
         annotate(op, replaces=use.node.op, **notes)
         describe(op, _sentence(use.node.op, notes))

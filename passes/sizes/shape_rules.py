@@ -283,6 +283,7 @@ SHAPE_RULES: dict[str, Rule] = {
     **dict.fromkeys(_BINARY.split(), _elementwise),
     **dict.fromkeys((f"com.microsoft.{op}" for op in _CONTRIB.split()), _same),
     **{f"sardonyx.GoboMatMul{bits}": _gobo_matmul for bits in range(2, 9)},
+    **{f"sardonyx.GoboLinear{bits}": _gobo_matmul for bits in range(2, 9)},
     **{f"sardonyx.GoboGather{bits}": _gobo_gather for bits in range(2, 9)},
     "Attention": _attention,
     "Concat": _concat,

@@ -1,23 +1,28 @@
-"""GoboMatMul: ``Y = A @ W`` with W [K, N] in GOBO form, one op a bit width (GoboMatMul3, ...).
+"""GoboMatMul: ``Y = A @ W`` with W [K, N] in GOBO form, one op a bit width (GoboMatMul3, ...); and
+GoboLinear: ``Y = A @ W + bias``.
 
 A session folds the body's nodes one by one into W and keeps each result until the last is done, so
 the bytes of all results together decide its peak memory. Hence outliers are put back where a word
 is still one integer: each word that holds some gets a row of its own in the word table.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
 from sardonyx.runtime_ops.gobo import GoboTensor
+from sardonyx.runtime_ops.int8_product import int8_product
 from sardonyx.runtime_ops.ops.custom_op import INPUTS, CustomOp, parse_body
 from sardonyx.runtime_ops.ops.decode_body import decode_lines
 from sardonyx.runtime_ops.packing import LAYOUTS
 
+Compute = Literal["fp32", "int8"]
+"""The least precision of activations in a product, and how the product is computed."""
+
 _BODY = """
-GoboMatMul{bits} <shape> (A, indices, centroids, positions, values) => (Y)
+{name} <shape> ({inputs}) => (Y)
 {{
   turned = Transpose <perm = [1, 4, 2, 0, 3]> (indices)
   join_columns = Constant <value_ints = [0, 0, 0, -1]> ()
@@ -65,15 +70,16 @@ GoboMatMul{bits} <shape> (A, indices, centroids, positions, values) => (Y)
 
   blocks = Gather <axis = 1> (full_table, full_codes)
   {finish}
-  Y = MatMul (A, W)
+  {product}
 }}
 """
 
 _DOC = """\
-Y = A @ W. The weights W, of `shape` [K, N], are packed {bits}-bit `indices` into a table of \
+Y = {formula}. The weights W, of `shape` [K, N], are packed {bits}-bit `indices` into a table of \
 {count} `centroids`; the few that do not fit it are outliers in floating point: `values`, at \
 `positions` (steps from place to place). The nodes below unpack W and multiply; a session folds \
-them into one plain MatMul."""
+them into one plain MatMul{and_add}. With `compute` = "int8" a kernel may round the rows of A to \
+8 bits."""
 
 _SPLIT_WORD = """words_a_byte = Constant <value_int = {words}> ()
   slot = Mod (word, words_a_byte)
@@ -87,21 +93,56 @@ _FINISH_PADDED = """dense = Flatten <axis = -1> (blocks)
   start = Constant <value_ints = [0, 0]> ()
   W = Slice (dense, start, size)"""
 
+_PRODUCT = "Y = MatMul (A, W)"
+_PRODUCT_AND_BIAS = """product = MatMul (A, W)
+  Y = Add (product, bias)"""
+
 
 def gobo_matmul(bits: int) -> CustomOp:
-    """The op for ``bits``-bit indices. Its attribute ``shape`` is [K, N]."""
+    """``A @ W`` for ``bits``-bit indices. Its attribute ``shape`` is [K, N].
 
-    def meaning(a: NDArray[Any], *arrays: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
-        result: NDArray[Any] = np.matmul(a, GoboTensor(bits, shape[0], shape[1], *arrays).decode())
+    ``compute``: ``fp32``, or ``int8`` where float32 activations need no more than 8 bits a row
+    (`int8_product`); K is at most `int8_product.MOST_ROWS` then. It is the least precision that is
+    wanted, not one to insist on: the body always multiplies in floating point.
+    """
+    return _product_op(f"GoboMatMul{bits}", bits, biased=False)
+
+
+def gobo_linear(bits: int) -> CustomOp:
+    """``A @ W + bias``, the bias [N]; else as `gobo_matmul`.
+
+    A native kernel adds the bias to sums that it still holds in registers. The body adds it after
+    the product, as the Add did that was there before, and a session folds it into the same two ops.
+    """
+    return _product_op(f"GoboLinear{bits}", bits, biased=True)
+
+
+def _product_op(name: str, bits: int, biased: bool) -> CustomOp:
+    inputs = ("A", *INPUTS, *(["bias"] if biased else []))
+    formula, and_add = ("A @ W + `bias`", " and an Add") if biased else ("A @ W", "")
+
+    def meaning(
+        a: NDArray[Any],
+        *arrays: NDArray[Any],
+        shape: tuple[int, int],
+        compute: Compute = "fp32",
+    ) -> NDArray[Any]:
+        tensor = GoboTensor(bits, shape[0], shape[1], *arrays[: len(INPUTS)])
+        by_integers = compute == "int8"
+        product = int8_product(a, tensor) if by_integers else np.matmul(a, tensor.decode())
+        result: NDArray[Any] = product + arrays[len(INPUTS)] if biased else product
         return result
 
     def function(opset: int, padded: bool) -> onnx.FunctionProto:
         text = _BODY.format(
-            bits=bits,
+            name=name,
+            inputs=", ".join(inputs),
             decode=decode_lines(bits),
             split_word=_SPLIT_WORD.format(words=LAYOUTS[bits].words),
             finish=_FINISH_PADDED if padded else _FINISH,
+            product=_PRODUCT_AND_BIAS if biased else _PRODUCT,
         )
-        return parse_body(text, opset, _DOC.format(bits=bits, count=1 << bits))
+        doc = _DOC.format(formula=formula, bits=bits, count=1 << bits, and_add=and_add)
+        return parse_body(text, opset, doc)
 
-    return CustomOp(f"GoboMatMul{bits}", ("A", *INPUTS), bits, function, meaning)
+    return CustomOp(name, inputs, bits, function, meaning)

@@ -123,6 +123,24 @@ def test_gobo(opset, feeds, run_ort, tmp_path):
     assert not {"SkipLayerNormalization", "Softmax"} & counted.keys()
 
 
+@pytest.mark.parametrize("overrides", [[], ["raise-opset.to=0"]])
+def test_gobo_leaves_no_bias_by_itself(bert, feeds, census, run_ort, overrides):
+    """Those of queries, keys and values go where MultiHeadAttention takes them, if it is there."""
+    done = compile(bert, "gobo", target="cpu", overrides=overrides, verify="full")
+    counted = census(done.model)
+    assert counted["Attention"] + counted["MultiHeadAttention"] == 2
+    of_attention = 2 * 3 if overrides else 0
+    assert counted["GoboLinear3"] == 2 * 5 - of_attention
+    assert counted["GoboMatMul3"] == 2 * 1 + of_attention  # one more adds it in BiasGelu
+    plain = compile(bert, "gobo", target="cpu", overrides=overrides, until="fuse-layer-norm")
+    for optimize in (False, True):
+        outputs = [run_ort(each.model, feeds, optimize)[0] for each in (plain, done)]
+        if not optimize:
+            np.testing.assert_array_equal(*outputs)
+        # what follows the pass keeps SkipLayerNormalization away, which sums in another order
+        np.testing.assert_allclose(*outputs, rtol=0, atol=1e-5)
+
+
 def test_gobo_of_a_fused_model_and_fused_after_gobo(fused, bert, feeds, run_ort):
     one = compile(fused.model, "gobo", target="cpu")
     other = compile(compile(bert, "gobo").model, "float", target="cpu")

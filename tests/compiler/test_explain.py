@@ -54,6 +54,15 @@ def test_a_weight_tells_all_that_became_of_it(explained, bert):
     assert facts["stored as"].startswith(f"{name}.indices: uint8 [4, 2, 3, 16, 4], 1,536 bytes")
 
 
+@pytest.mark.parametrize("compute", ["fp32", "int8"])
+def test_how_products_are_computed(explained, bert, compute):
+    answers = explained(bert, overrides=[f"gobo.compute={compute}"])
+    facts = dict(answers.about("encoder.layer.0.attention.self.query.weight").facts)
+    assert facts.get("products", "fp32") == compute
+    by_role = {entry.role: entry.compute for entry in answers.quantized}
+    assert (by_role["query"], by_role["embedding"]) == (compute, "fp32")
+
+
 def test_all_names_of_a_weight_lead_to_it(tied):
     facts = tied.about("W").facts
     assert ("weight", "W\nV") in facts

@@ -71,6 +71,15 @@ def test_ops_of_ours_that_are_none(model, op, shape):
     )
 
 
+@pytest.mark.parametrize("compute", ["int4", 8, "\ud800"])
+def test_a_way_to_compute_that_is_none(model, compute):
+    value = compute.encode("utf-8", "surrogatepass") if isinstance(compute, str) else compute
+    attributes = {"shape": [4, 4], "compute": value}
+    node = helper.make_node("GoboMatMul3", ["X"], ["z"], "later", domain="sardonyx", **attributes)
+    model.graph.node.append(node)
+    assert "'later' of domain sardonyx is no op that this version" in refusal(model)
+
+
 @pytest.mark.parametrize("deep", [False, True])
 def test_attributes_that_would_be_lost(model, deep):
     graph = helper.make_graph([], "inner", [], [])

@@ -14,6 +14,7 @@ from sardonyx.compiler import Compiled, InputError, Recipe, compile, load_recipe
 from sardonyx.compiler.dump import Dump
 from sardonyx.models import EncoderConfig, seeded_bert
 from sardonyx.passes.cleanup.remove_unused import RemoveUnused
+from sardonyx.runtime_ops.reference import reference_session
 
 STAGES = [
     "lift-constants",
@@ -74,6 +75,20 @@ def test_the_result_runs(bert, run_ort):
     want, have = run_ort(bert, feeds)[0], run_ort(compile(bert, "gobo4").model, feeds, True)[0]
     cosine = (want * have).sum() / np.sqrt((want**2).sum() * (have**2).sum())
     assert cosine > 0.95
+
+
+@pytest.mark.parametrize("target", ["portable", "cpu"])
+def test_products_by_integers(bert, run_ort, target):
+    """onnxruntime runs the bodies and computes what gobo does; the reference executor rounds."""
+    ids = np.random.default_rng(0).integers(0, 1000, (2, 7))
+    feeds = {v.name: ids if v.name == "input_ids" else ids % 2 for v in bert.graph.input}
+    plain = compile(bert, "gobo", target=target)
+    done = compile(bert, "gobo-int8", target=target, verify="full")
+    want, have = (run_ort(each.model, feeds)[0] for each in (plain, done))
+    np.testing.assert_array_equal(have, want)
+    rounded = reference_session(done.model).run(None, feeds)[0]
+    cosine = (want * rounded).sum() / np.sqrt((want**2).sum() * (rounded**2).sum())
+    assert 0.99 < cosine < 1 - 1e-6  # 8 and 7 bits; it is not what floats make
 
 
 def test_a_model_that_onnxruntime_fused(bert_file, tmp_path, census):

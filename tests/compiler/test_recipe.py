@@ -47,13 +47,16 @@ def refusal(name, overrides=()):
     return str(caught.value)
 
 
-@pytest.mark.parametrize(("name", "bits"), [("gobo", 3), ("gobo4", 4)])
-def test_presets(name, bits):
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [("gobo", {}), ("gobo4", {"bits": 4}), ("gobo-int8", {"compute": "int8"})],
+)
+def test_presets(name, settings):
     recipe = load_recipe(name)
     assert recipe == Recipe(
         name,
         recipe.description,
-        (UnfuseAttention(), UnfuseEmbedLayerNorm(), Gobo(bits=bits), RemoveUnused()),
+        (UnfuseAttention(), UnfuseEmbedLayerNorm(), Gobo(**settings), RemoveUnused()),
     )
     assert recipe.description
 
@@ -75,6 +78,7 @@ def test_every_preset_loads_and_says_what_it_does():
         ("gobo.threshold=-3.5", "threshold", -3.5),
         ("gobo.threshold=-3", "threshold", -3.0),
         ("gobo.min_weights=1_000", "min_weights", 1000),
+        ("gobo.compute=int8", "compute", "int8"),
     ],
 )
 def test_set(override, field, value):
@@ -101,7 +105,9 @@ def test_unknown_recipe():
         "unknown recipe 'gob': did you mean 'gobo'?; "
         "a recipe of your own is a path that ends in .toml or .py"
     )
-    assert "unknown recipe 'zzz': there is float, gobo, gobo-roberta, gobo4" in refusal("zzz")
+    assert "unknown recipe 'zzz': there is float, gobo, gobo-int8, gobo-roberta, gobo4" in refusal(
+        "zzz"
+    )
     assert "unknown recipe ''" in refusal("")
     assert "unknown recipe '../recipes/gobo'" in refusal("../recipes/gobo")
 

@@ -19,7 +19,7 @@ DOCUMENTED = {
     "totals": "bytes_before bytes_after ratio weights weights_quantized bits_per_weight "
     "outlier_share",
     "tensors": "name node op format bits groups outliers outlier_share sqnr_db bytes_before "
-    "bytes_after role layer",
+    "bytes_after role layer compute",
     "skipped": "name node reason eligible",
     "passes": "name rewrites nodes_before nodes_after seconds",
 }

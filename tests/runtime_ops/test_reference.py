@@ -59,7 +59,7 @@ def test_two_ops_and_a_function(model, tensors, tmp_path, from_file):
 
 def test_ops_by_name():
     assert list(OPS) == [
-        f"Gobo{kind}{bits}" for kind in ("MatMul", "Gather") for bits in range(2, 9)
+        f"Gobo{kind}{bits}" for kind in ("MatMul", "Linear", "Gather") for bits in range(2, 9)
     ]
     assert all(op.name == name and name.endswith(str(op.bits)) for name, op in OPS.items())
     assert (OPS["GoboMatMul3"].inputs[0], OPS["GoboGather3"].inputs[0]) == ("A", "ids")

@@ -320,6 +320,7 @@ def test_largest_first_on_all_cores_in_the_order_of_the_graph(apply, text_model,
         ({"outliers": "z", "threshold": -1.0}, "must be above 0"),
         ({"outliers": "share", "threshold": 1.5}, "must be between 0 and 1"),
         ({"min_weights": 0}, "greater than or equal to 1"),
+        ({"compute": "int4"}, "Input should be 'fp32' or 'int8'"),
     ],
 )
 def test_arguments_are_checked(arguments, message):

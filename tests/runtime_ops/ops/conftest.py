@@ -32,13 +32,20 @@ def encoded() -> Callable[..., GoboTensor]:
 
 @pytest.fixture(scope="session")
 def op_model() -> Callable[..., onnx.ModelProto]:
-    """A model ``y = op(x, tensor)`` that ships the op's body."""
+    """A model ``y = op(x, tensor, *more)`` that ships the op's body."""
 
-    def make(op: CustomOp, tensor: GoboTensor, x: NDArray[Any], opset: int) -> onnx.ModelProto:
+    def make(
+        op: CustomOp,
+        tensor: GoboTensor,
+        x: NDArray[Any],
+        opset: int,
+        *more: NDArray[Any],
+        **attributes: Any,
+    ) -> onnx.ModelProto:
         names = op.inputs[1:]
-        arrays = (tensor.indices, tensor.centroids, tensor.positions, tensor.values)
-        shape = [tensor.rows, tensor.columns]
-        node = helper.make_node(op.name, ["x", *names], ["y"], domain=DOMAIN, shape=shape)
+        arrays = (tensor.indices, tensor.centroids, tensor.positions, tensor.values, *more)
+        attributes |= {"shape": [tensor.rows, tensor.columns]}
+        node = helper.make_node(op.name, ["x", *names], ["y"], domain=DOMAIN, **attributes)
         padded = tensor.rows % 32 > 0 or tensor.columns % 16 > 0
         x_type, y_type = (helper.np_dtype_to_tensor_dtype(d) for d in (x.dtype, arrays[1].dtype))
         x_dims = [f"x{i}" for i in range(x.ndim)]

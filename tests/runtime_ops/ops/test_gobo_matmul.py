@@ -7,6 +7,7 @@ import pytest
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from sardonyx.runtime_ops.int8_product import int8_product
 from sardonyx.runtime_ops.ops import gobo_matmul
 from sardonyx.runtime_ops.reference import reference_session
 
@@ -115,6 +116,25 @@ def test_other_float_types(encoded, op_model, run_ort, dtype, bits, share):
     np.testing.assert_array_equal(found, peer, strict=True)
     (by_body,) = ReferenceEvaluator(model).run(None, {"x": np.eye(40, dtype=dtype)})
     np.testing.assert_array_equal(by_body, tensor.decode(), strict=True)
+
+
+@pytest.mark.parametrize("opset", OPSETS)
+@pytest.mark.parametrize("compute", ["fp32", "int8"])
+def test_compute(encoded, op_model, run_ort, opset, compute):
+    """An attribute that the body does not know: it multiplies in floating point all the same."""
+    tensor, x = encoded(64, 48, 4, 0.02), activations(3, 64)
+    model = op_model(gobo_matmul(4), tensor, x, opset, compute=compute)
+    for optimize in (True, False):
+        found, plain_one = (
+            run_ort(each, {"x": x}, optimize)[0]
+            for each in (model, op_model(gobo_matmul(4), tensor, x, opset))
+        )
+        np.testing.assert_array_equal(found, plain_one, strict=True)
+    (by_body,) = ReferenceEvaluator(model).run(None, {"x": np.eye(64, dtype=np.float32)})
+    np.testing.assert_array_equal(by_body, tensor.decode(), strict=True)
+    (by_meaning,) = reference_session(model).run(None, {"x": x})
+    meant = int8_product(x, tensor) if compute == "int8" else x @ tensor.decode()
+    np.testing.assert_array_equal(by_meaning, meant, strict=True)
 
 
 def test_outliers_far_apart(encoded, op_model, run_ort):
