@@ -2,8 +2,7 @@
 
 In a round each variant, in an order that changes, runs once unmeasured and then for about
 `SLICE` seconds; its figure is the median of these runs, and what is compared is the ratio of two
-variants' figures in one round: a slow minute hits both. All sessions share one pool of two threads:
-each with its own would keep the idle threads of all others spinning, and distort what is measured.
+variants' figures in one round: a slow minute hits both. All sessions share one pool of two threads.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ import onnxruntime as ort
 from common import SEED, SUBJECTS, Target, console, show, workspace
 from fusion_variants import PEERS, SHAPES, Feed, build, padded
 from numpy.typing import NDArray
+from pool import pooled, share_pool
 
 from sardonyx import models
 
@@ -69,7 +69,7 @@ def time_rounds(files: dict[str, Path], feed: Feed, rounds: int) -> Seconds:
 
     In a process of its own, in which every session must use the pool.
     """
-    ort.set_global_thread_pool_sizes(THREADS, 1)
+    share_pool(THREADS)
     sessions = {name: session(path) for name, path in files.items()}
     feeds = {n: {i.name: feed[i.name] for i in s.get_inputs()} for n, s in sessions.items()}
     for name, made in sessions.items():
@@ -85,10 +85,7 @@ def time_rounds(files: dict[str, Path], feed: Feed, rounds: int) -> Seconds:
 
 def session(path: Path) -> ort.InferenceSession:
     """A session that uses the pool all share."""
-    options = ort.SessionOptions()
-    options.use_per_session_threads = False
-    options.log_severity_level = 3
-    return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(path, pooled(), providers=["CPUExecutionProvider"])
 
 
 def seconds_of(made: ort.InferenceSession, feed: Feed, runs: int) -> float:
