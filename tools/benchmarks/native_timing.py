@@ -29,6 +29,9 @@ LARGEST_ERROR = 0.35
 """Of a product, relative: 3 bits leave about 0.2. It shows that nothing was left out."""
 
 Run = Callable[[], float]
+Others = Callable[[int], dict[str, Run]]
+"""By the number of threads."""
+
 Array = NDArray[np.float32]
 
 
@@ -55,17 +58,28 @@ class Timing:
 
 
 def time_shape(
-    shape: tuple[int, int], threads: int, kinds: Sequence[str], rows: Sequence[int], rounds: int
+    shape: tuple[int, int],
+    threads: int,
+    kinds: Sequence[str],
+    rows: Sequence[int],
+    rounds: int,
+    others: Others | None = None,
 ) -> Timing:
-    """Time some kinds in a process of its own."""
+    """Time some kinds in a process of its own; ``others``: makes jobs that take part."""
     with ProcessPoolExecutor(1, get_context("spawn")) as process:
-        return process.submit(_time_shape, shape, threads, kinds, rows, rounds).result()
+        return process.submit(_time_shape, shape, threads, kinds, rows, rounds, others).result()
 
 
 def _time_shape(
-    shape: tuple[int, int], threads: int, kinds: Sequence[str], rows: Sequence[int], rounds: int
+    shape: tuple[int, int],
+    threads: int,
+    kinds: Sequence[str],
+    rows: Sequence[int],
+    rounds: int,
+    others: Others | None,
 ) -> Timing:
     share_pool(threads)
+    more = others(threads) if others else {}
     matrix = weights(*shape)
     forms = {kind: KINDS[kind](matrix) for kind in kinds}
     sessions = {kind: session(kind, model(form, *shape)) for kind, form in forms.items()}
@@ -75,7 +89,7 @@ def _time_shape(
         for kind, made in sessions.items():
             check(kind, made.run(["Y0"], {"A": a})[0], a @ matrix)
         jobs = {kind: product(sessions[kind], form, a) for kind, form in forms.items()}
-        seconds[m] = interleaved(rounds_of(jobs), rounds, SEED)
+        seconds[m] = interleaved(rounds_of(jobs | more), rounds, SEED)
     return Timing(seconds, {kind: form.nbytes for kind, form in forms.items()})
 
 
