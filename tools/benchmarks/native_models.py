@@ -77,6 +77,7 @@ def measure_model(
     console.log(f"{SUBJECTS[name].title}: memory")
     for variant, row in cosines(name, variants, sentences[: options.sentences]).items():
         rows[variant] |= row
+    console.log(f"{SUBJECTS[name].title}: cosines")
     return {"variants": rows, "ratios": ratios}
 
 
@@ -123,7 +124,6 @@ def cosines(
         session = opened.session()
         inputs = [info.name for info in session.get_inputs()]
         embedded[variant] = models.embed(partial(session.run, None), made, sentences, inputs=inputs)
-        console.log(f"{SUBJECTS[name].title}: embedded by {variant}")
     wanted = {"cosine": FP32[0]}
     if NATIVE_FP32 in variants:
         wanted["cosine_to_native_fp32"] = NATIVE_FP32

@@ -86,9 +86,8 @@ def build(name: str, folder: Path, native: bool) -> dict[str, Variant]:
     for number, (variant, make) in enumerate(makers.items()):
         variants[variant] = Variant(folder / f"{number}.onnx")
         make(output=variants[variant].path)
-        console.log(f"{SUBJECTS[name].title}: made {variant}")
     variants |= ours(plain, folder, native)[1]
-    console.log(f"{SUBJECTS[name].title}: made ours")
+    console.log(f"{SUBJECTS[name].title}: files made")
     return variants
 
 
