@@ -30,7 +30,7 @@ def main() -> None:
     """Run the benchmark."""
     parser = arguments(__doc__, ("minilm-l6", "mpnet"))
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--rounds", type=int, default=7, help="of all timings")
+    parser.add_argument("--rounds", type=int, default=5, help="of all timings")
     parser.add_argument("--sentences", type=int, default=256, help="of the cosines")
     options = parser.parse_args()
     results: dict[str, Any] = {}

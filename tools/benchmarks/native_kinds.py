@@ -21,6 +21,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.capi import _pybind_state as onnxruntime_quantizers
 
 from sardonyx.models.seeded import seeded_values
+from sardonyx.runtime_ops import register
 from sardonyx.runtime_ops.gobo import Settings, encode
 from sardonyx.runtime_ops.ops import DOMAIN, OPS, VERSION
 
@@ -161,8 +162,6 @@ def model(form: Form, rows: int, columns: int) -> onnx.ModelProto:
 
 def available() -> str:
     """Which native kernels there are; empty, and said why, where there are none."""
-    from sardonyx.runtime_ops import register  # noqa: PLC0415
-
     native = register(ort.SessionOptions())
     if not native.active:
         console.print(f"The native library is not active, so only peers run: {native.detail}")

@@ -23,6 +23,8 @@ from native_kinds import KINDS, OURS, Form, model, weights
 from numpy.typing import NDArray
 from pool import pooled, share_pool
 
+from sardonyx import runtime_ops
+
 SLICE = 0.05
 LEAST_RUNS = 3
 LARGEST_ERROR = 0.35
@@ -98,9 +100,7 @@ def session(kind: str, made: Any) -> ort.InferenceSession:
     options, data = pooled(), made.SerializeToString()
     if kind not in OURS:
         return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    from sardonyx.runtime_ops import session as native_session  # noqa: PLC0415
-
-    opened = native_session(data, options)
+    opened = runtime_ops.session(data, options)
     if not opened.native.active:
         raise RuntimeError(f"{kind}: not native: {opened.native.detail}")
     return opened

@@ -13,7 +13,7 @@ from fusion_variants import SHAPES, padded
 from peers import dynamic_int8, matmul_nbits, optimizer, static_int8
 from pool import pooled
 
-from sardonyx import models
+from sardonyx import models, runtime_ops
 from sardonyx.compiler import compile, load_recipe
 
 FP32 = ("FP32", "FP32, optimizer")
@@ -43,9 +43,7 @@ class Variant:
         """A session on the CPU."""
         if not self.native:
             return ort.InferenceSession(self.path, options, providers=["CPUExecutionProvider"])
-        from sardonyx.runtime_ops import session  # noqa: PLC0415
-
-        made = session(self.path, options)
+        made = runtime_ops.session(self.path, options)
         if not made.native.active:
             raise RuntimeError(f"{self.path.name}: not native: {made.native.detail}")
         return made
