@@ -62,7 +62,8 @@ Timings = dict[int, dict[tuple[int, int], Timing]]
 def measure(options: argparse.Namespace) -> tuple[dict[str, Any], list[Target]]:
     """Figures of all shapes, and the targets."""
     native = available()
-    console.print(f"Native: {native}; each kind sweeps {SWEEP / 1e6:.0f} MB of weights.")
+    swept = f"each kind sweeps {SWEEP / 1e6:.0f} MB of weights"
+    console.print(f"Native kernels: {native or 'none'}; {swept}.")
     kinds = PEERS + (OURS if native else ())
     timings: Timings = {threads: {} for threads in THREADS}
     for shape in SHAPES:
