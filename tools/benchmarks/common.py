@@ -17,6 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -123,12 +124,16 @@ def _field(status: str, name: str) -> int:
     return int(line.split()[1]) * 1024 if line else 0
 
 
-def interleaved(jobs: Mapping[str, Callable[[], Any]], runs: int) -> dict[str, list[Any]]:
-    """Results of each job, run by run: the jobs take turns, so that a slow minute hits all."""
+def interleaved(
+    jobs: Mapping[str, Callable[[], Any]], runs: int, seed: int | None = None
+) -> dict[str, list[Any]]:
+    """Results of each job, run by run: the jobs take turns, so that a slow minute hits all. With a
+    ``seed`` their order changes from run to run."""
     results: dict[str, list[Any]] = {name: [] for name in jobs}
+    order = None if seed is None else np.random.default_rng(seed)
     for _ in range(runs):
-        for name, job in jobs.items():
-            results[name].append(job())
+        for name in jobs if order is None else order.permutation(list(jobs)):
+            results[name].append(jobs[name]())
     return results
 
 

@@ -2,8 +2,7 @@
 
 In a round each variant, in an order that changes, runs once unmeasured and then for about
 `SLICE` seconds; its figure is the median of these runs, and what is compared is the ratio of two
-variants' figures in one round: a slow minute hits both. All sessions share one pool of two threads:
-each with its own would keep the idle threads of all others spinning, and distort what is measured.
+variants' figures in one round: a slow minute hits both. All sessions share one pool of two threads.
 """
 
 from __future__ import annotations
@@ -11,16 +10,19 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime as ort
-from common import SEED, SUBJECTS, Target, console, show, workspace
+from common import SEED, SUBJECTS, Target, console, interleaved, show, workspace
 from fusion_variants import PEERS, SHAPES, Feed, build, padded
 from numpy.typing import NDArray
+from pool import pooled, share_pool
 
 from sardonyx import models
 
@@ -31,6 +33,7 @@ POINTS = ((1, 16), (1, 128), (8, 32))
 SLICE = 0.08
 """Seconds a variant runs in a round."""
 
+Maker = Callable[[], ort.InferenceSession]
 Seconds = dict[str, NDArray[np.float64]]
 
 
@@ -54,41 +57,35 @@ def load_average() -> str:
 def measure_model(name: str, folder: Path, rounds: int) -> dict[str, Any]:
     """Figures of every point, of every variant of a model."""
     files, sentences = build(name, folder), models.held_out_snippets()[0]
+    makers = {variant: partial(session, path) for variant, path in files.items()}
     results = {}
     for batch, length in POINTS:
         feed = padded(name, sentences, batch, length)
         with ProcessPoolExecutor(1, get_context("spawn")) as process:
-            seconds = process.submit(time_rounds, files, feed, rounds).result()
+            seconds = process.submit(time_rounds, makers, feed, rounds).result()
         results[f"{batch}x{length}"] = figures(seconds)
         console.log(f"{SUBJECTS[name].title}, {batch}x{length}: load {load_average()}")
     return results
 
 
-def time_rounds(files: dict[str, Path], feed: Feed, rounds: int) -> Seconds:
-    """Seconds of a run: by variant, one for each round.
+def time_rounds(makers: Mapping[str, Maker], feed: Feed, rounds: int) -> Seconds:
+    """Seconds of a run: by variant, one for each round. The first variant says how many runs a
+    slice of time holds.
 
     In a process of its own, in which every session must use the pool.
     """
-    ort.set_global_thread_pool_sizes(THREADS, 1)
-    sessions = {name: session(path) for name, path in files.items()}
+    share_pool(THREADS)
+    sessions = {name: make() for name, make in makers.items()}
     feeds = {n: {i.name: feed[i.name] for i in s.get_inputs()} for n, s in sessions.items()}
-    for name, made in sessions.items():
-        seconds_of(made, feeds[name], 3)
-    runs = max(2, round(SLICE / seconds_of(sessions["plain"], feeds["plain"], 3)))
-    order = np.random.default_rng(SEED)
-    results: dict[str, list[float]] = {name: [] for name in sessions}
-    for _ in range(rounds):
-        for name in order.permutation(list(sessions)):
-            results[name].append(seconds_of(sessions[name], feeds[name], runs))
-    return {name: np.array(row) for name, row in results.items()}
+    taken = [seconds_of(made, feeds[name], 3) for name, made in sessions.items()]
+    runs = max(2, round(SLICE / taken[0]))
+    jobs = {name: partial(seconds_of, made, feeds[name], runs) for name, made in sessions.items()}
+    return {name: np.array(row) for name, row in interleaved(jobs, rounds, SEED).items()}
 
 
 def session(path: Path) -> ort.InferenceSession:
     """A session that uses the pool all share."""
-    options = ort.SessionOptions()
-    options.use_per_session_threads = False
-    options.log_severity_level = 3
-    return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(path, pooled(), providers=["CPUExecutionProvider"])
 
 
 def seconds_of(made: ort.InferenceSession, feed: Feed, runs: int) -> float:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import onnx
@@ -37,16 +39,64 @@ def rounded(weights: NDArray[np.float32], bits: int) -> NDArray[np.float32]:
     return np.asarray(np.rint(weights / step) * step, np.float32)
 
 
-def matmul_nbits(path: Path, output: Path) -> None:
-    """onnxruntime's 4-bit weight-only MatMulNBits: asymmetric, blocks of 32; embeddings in FP32."""
+def matmul_nbits(path: Path, output: Path, accuracy_level: int | None = None) -> None:
+    """onnxruntime's 4-bit weight-only MatMulNBits: asymmetric, blocks of 32; embeddings in FP32.
+
+    ``accuracy_level`` 4 lets it round activations to 8 bits.
+    """
     from onnxruntime.quantization.matmul_nbits_quantizer import (  # noqa: PLC0415
         MatMulNBitsQuantizer,
     )
 
     logging.getLogger(MatMulNBitsQuantizer.__module__).setLevel(logging.WARNING)
-    quantizer = MatMulNBitsQuantizer(onnx.load(path), bits=4, block_size=NBITS_BLOCK)
+    quantizer = MatMulNBitsQuantizer(
+        onnx.load(path), bits=4, block_size=NBITS_BLOCK, accuracy_level=accuracy_level
+    )
     quantizer.process()
     quantizer.model.save_model_to_file(str(output))
+
+
+def dynamic_int8(path: Path, output: Path, narrow: bool) -> None:
+    """onnxruntime's dynamic quantization: its default, 8 bits a tensor, or, ``narrow``, 7 bits a
+    channel, which do not saturate on processors without VNNI."""
+    with quiet():
+        from onnxruntime.quantization import quantize_dynamic  # noqa: PLC0415
+
+        # Types behind an op of onnxruntime's own are not inferred.
+        known = {"DefaultTensorType": onnx.TensorProto.FLOAT}
+        quantize_dynamic(path, output, per_channel=narrow, reduce_range=narrow, extra_options=known)
+
+
+def static_int8(path: Path, output: Path, batches: Iterable[Mapping[str, NDArray[Any]]]) -> None:
+    """onnxruntime's static quantization (QDQ) of products by weights: ranges min-max, weights a
+    channel. ``batches``: what it measures the ranges on. (Of all ops it would take the sum of
+    scores and mask, too, whose range the mask's lowest number fills.)"""
+    with quiet(), TemporaryDirectory(dir=output.parent) as folder:
+        from onnxruntime.quantization import (  # noqa: PLC0415
+            CalibrationDataReader,
+            QuantType,
+            quantize_static,
+        )
+        from onnxruntime.quantization.shape_inference import quant_pre_process  # noqa: PLC0415
+
+        class Reader(CalibrationDataReader):  # type: ignore[misc]
+            def __init__(self) -> None:
+                self.left = iter(batches)
+
+            def get_next(self) -> Mapping[str, NDArray[Any]] | None:
+                return next(self.left, None)
+
+        prepared = Path(folder) / "prepared.onnx"
+        quant_pre_process(path, prepared, skip_symbolic_shape=True)
+        quantize_static(
+            prepared,
+            output,
+            Reader(),
+            op_types_to_quantize=["MatMul"],
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            extra_options={"MatMulConstBOnly": True},
+        )
 
 
 def optimizer(

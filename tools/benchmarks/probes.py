@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +23,35 @@ def memory() -> dict[str, int]:
     return {name: int(fields[name].split()[0]) * 1024 for name in ("VmRSS", "VmHWM")}
 
 
-def create_session(path: str) -> dict[str, float]:
-    """Create an onnxruntime session with default options: seconds, and bytes gained."""
+def create_session(path: str, native: str = "", feed: str = "") -> dict[str, float]:
+    """Create an onnxruntime session with default options: seconds, and bytes gained.
+
+    ``native``: not empty to use the native library. ``feed``: a .npz; ``growth_after_run``: bytes
+    gained once the model has run on it.
+    """
+    import numpy as np  # noqa: PLC0415
     import onnxruntime as ort  # noqa: PLC0415
 
+    create: Callable[[str], Any] = partial(ort.InferenceSession, providers=["CPUExecutionProvider"])
+    if native:
+        from sardonyx.runtime_ops import session as create  # noqa: PLC0415
+    inputs = dict(np.load(feed)) if feed else {}
     before = memory()
     start = time.perf_counter()
-    session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+    session = create(path)
     seconds = time.perf_counter() - start
     after = memory()
     assert session.get_inputs()
-    return {
+    assert not native or session.native.active, session.native.detail
+    growth = {
         "seconds": seconds,
         "peak_growth": after["VmHWM"] - before["VmHWM"],
         "growth": after["VmRSS"] - before["VmRSS"],
     }
+    if feed:
+        session.run(None, {info.name: inputs[info.name] for info in session.get_inputs()})
+        growth["growth_after_run"] = memory()["VmRSS"] - before["VmRSS"]
+    return growth
 
 
 def compile_stages(path: str, output: str) -> dict[str, dict[str, float]]:
