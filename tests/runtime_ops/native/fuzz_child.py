@@ -36,10 +36,9 @@ class Fuzzer:
         """Op, attributes, arrays and x of a valid case."""
         bits, rows, columns = self.size(8) + 1, self.size(70), self.size(50)
         groups, kind = self.size(columns + 1), self.pick(KINDS)
-        gaps = self.rng.integers(0, 65536, self.size(30)).astype("u2")
-        room = columns * -(-rows // 32) * 32
-        gaps = gaps % max(1, room // len(gaps)) if rows % 32 == 0 else gaps[:0]
-        gaps[1:] = np.maximum(gaps[1:], 1)
+        chosen = self.rng.choice(rows * columns, self.size(rows * columns + 1) // 3, replace=False)
+        places = np.sort(LAYOUTS[bits].place(*np.divmod(chosen, columns), rows))
+        gaps = np.diff(places, prepend=0)
         arrays = {
             "indices": self.rng.integers(0, 256, LAYOUTS[bits].shape(rows, columns)).astype("u1"),
             "centroids": self.rng.standard_normal((groups, 1 << bits)).astype("f4"),
@@ -86,23 +85,36 @@ class Fuzzer:
         case[3] = self.changed(case[3], "x")
 
     def changed(self, array, name):
-        if name == "positions" and self.rng.random() < 0.7:
-            count = len(array) if array.ndim else 1
-            return np.array([self.pick(GAPS) for _ in range(count)]).astype("i4")
-        match self.rng.integers(6):
-            case 0:
-                return array.astype(self.pick(TYPES))
-            case 1:
-                return array.reshape(-1)[: self.rng.integers(array.size + 1)]
-            case 2:
-                return np.resize(array, [self.size(6) - 1 for _ in range(self.rng.integers(6))])
-            case 3:
-                return np.concatenate([array, array]) if array.ndim else array[None]
-            case 4:
-                junk = self.rng.integers(0, 256, array.nbytes).astype("u1")
-                return np.ndarray(array.shape, array.dtype, junk.tobytes())
-            case _:
-                return array[..., :-1] if array.ndim else array
+        if name in ("positions", "x") and self.rng.random() < 0.5:
+            return self.moved(array)
+        return self.pick([self.cast, self.cut, self.shaped, self.doubled, self.junk])(array)
+
+    def moved(self, array):
+        """One number becomes another: a position, an id or an activation."""
+        array = np.array(array)
+        if array.size:
+            at = np.unravel_index(self.rng.integers(array.size), array.shape)
+            with np.errstate(all="ignore"):
+                near = array[at].astype("f8") + self.pick([-33, -2, -1, 1, 2, 5, 50])
+                array[at] = np.asarray(self.pick([near, self.pick(GAPS)])).astype(array.dtype)
+        return array
+
+    def cast(self, array):
+        with np.errstate(all="ignore"):
+            return array.astype(self.pick(TYPES))
+
+    def cut(self, array):
+        return array.reshape(-1)[: self.rng.integers(array.size + 1)]
+
+    def shaped(self, array):
+        return np.resize(array, [self.size(6) - 1 for _ in range(self.rng.integers(6))])
+
+    def doubled(self, array):
+        return np.concatenate([array, array]) if array.ndim else array[None]
+
+    def junk(self, array):
+        noise = self.rng.integers(0, 256, array.nbytes).astype("u1")
+        return np.ndarray(array.shape, array.dtype, noise.tobytes())
 
 
 def model(name, attributes, arrays, x):
