@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -146,3 +147,31 @@ def run_op(op_model, native_session) -> Callable[..., Array]:
         return native_session(model, threads).run(None, {"x": x})[0]
 
     return run
+
+
+@pytest.fixture(scope="session")
+def cases(tmp_path_factory, random_matrix, op_model) -> Path:
+    """A folder for `child.py`: models of every op and bit width with what they must give."""
+    folder = tmp_path_factory.mktemp("cases")
+    rng = np.random.default_rng(0)
+    x = rng.integers(-64, 65, (2, 3, 70)).astype(np.float32)
+    ids = {dtype: rng.integers(-37, 37, (3, 11)).astype(dtype) for dtype in (np.int32, np.int64)}
+    bias = np.arange(37, dtype=np.float32)
+    for bits in range(2, 9):
+        w = random_matrix(bits, 70, 37, groups=3, gap_type=np.uint16 if bits % 2 else np.int32)
+        exact = x @ w.weights
+        biased = w.arrays | {"bias": bias}
+        # int8 loses: a step of A is 128 / 255, one of the centroids 64 / 63, for 70 products
+        loss = 70 * 64 * (0.5 * 64 / 63 + 0.5 * 128 / 255)
+        todo = {
+            "matmul": ("GoboMatMul", w.arrays, x, exact, {}, 0),
+            "linear": ("GoboLinear", biased, x, exact + bias, {}, 0),
+            "int8": ("GoboMatMul", w.arrays, x, exact, {"compute": "int8"}, loss),
+            "gather32": ("GoboGather", w.arrays, ids[np.int32], w.weights.T[ids[np.int32]], {}, 0),
+            "gather64": ("GoboGather", w.arrays, ids[np.int64], w.weights.T[ids[np.int64]], {}, 0),
+        }
+        for name, (kind, arrays, fed, y, attributes, tolerance) in todo.items():
+            model = op_model(f"{kind}{bits}", arrays, fed.dtype, shape=[70, 37], **attributes)
+            onnx.save(model, folder / f"{name}{bits}.onnx")
+            np.savez(folder / f"{name}{bits}.npz", x=fed, y=y, tolerance=tolerance)
+    return folder

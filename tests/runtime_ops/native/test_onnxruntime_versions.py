@@ -5,8 +5,6 @@ import sys
 import venv
 from pathlib import Path
 
-import numpy as np
-import onnx
 import pytest
 
 from sardonyx import runtime_ops
@@ -19,34 +17,6 @@ VERSIONS = ["1.17.*", "1.20.*", "1.23.*", "1.26.*", "newest"]
 def library():
     places = [Path(folder) / "native" / "sardonyx_native.so" for folder in runtime_ops.__path__]
     return next(path for path in places if path.is_file())
-
-
-@pytest.fixture(scope="module")
-def cases(tmp_path_factory, random_matrix, op_model):
-    """Models of every op and bit width with what they must give."""
-    folder = tmp_path_factory.mktemp("cases")
-    rng = np.random.default_rng(0)
-    x = rng.integers(-64, 65, (2, 3, 70)).astype(np.float32)
-    ids = {dtype: rng.integers(-37, 37, (3, 11)).astype(dtype) for dtype in (np.int32, np.int64)}
-    bias = np.arange(37, dtype=np.float32)
-    for bits in range(2, 9):
-        w = random_matrix(bits, 70, 37, groups=3, gap_type=np.uint16 if bits % 2 else np.int32)
-        exact = x @ w.weights
-        biased = w.arrays | {"bias": bias}
-        # int8 loses: a step of A is 128 / 255, one of the centroids 64 / 63, for 70 products
-        loss = 70 * 64 * (0.5 * 64 / 63 + 0.5 * 128 / 255)
-        todo = {
-            "matmul": ("GoboMatMul", w.arrays, x, exact, {}, 0),
-            "linear": ("GoboLinear", biased, x, exact + bias, {}, 0),
-            "int8": ("GoboMatMul", w.arrays, x, exact, {"compute": "int8"}, loss),
-            "gather32": ("GoboGather", w.arrays, ids[np.int32], w.weights.T[ids[np.int32]], {}, 0),
-            "gather64": ("GoboGather", w.arrays, ids[np.int64], w.weights.T[ids[np.int64]], {}, 0),
-        }
-        for name, (kind, arrays, fed, y, attributes, tolerance) in todo.items():
-            model = op_model(f"{kind}{bits}", arrays, fed.dtype, shape=[70, 37], **attributes)
-            onnx.save(model, folder / f"{name}{bits}.onnx")
-            np.savez(folder / f"{name}{bits}.npz", x=fed, y=y, tolerance=tolerance)
-    return folder
 
 
 def environment(folder, *packages):
