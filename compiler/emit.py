@@ -1,5 +1,7 @@
 """emit: the graph becomes a model again, with all that the source held and the ops' bodies."""
 
+from collections import defaultdict
+
 import onnx
 import onnx_graphsurgeon as gs
 
@@ -10,7 +12,7 @@ from sardonyx.compiler.load import Source
 from sardonyx.compiler.messages import copy_without, initializers, set_opset
 from sardonyx.compiler.stored import fill, stored_bytes
 from sardonyx.passes.scopes import all_nodes
-from sardonyx.runtime_ops.ops import DOMAIN, OPS, VERSION
+from sardonyx.runtime_ops.ops import DOMAIN, INPUTS, OPS, VERSION
 from sardonyx.runtime_ops.packing import LANES, ROWS
 
 OLDEST_IR = 8
@@ -48,12 +50,24 @@ def _import_domains(model: onnx.ModelProto, graph: gs.Graph) -> None:
 
 def op_functions(graph: gs.Graph, opset: int) -> list[onnx.FunctionProto]:
     """Bodies of the custom ops that the graph uses, by name."""
-    padded: dict[str, bool] = {}
+    nodes: dict[str, list[gs.Node]] = defaultdict(list)
     for node in all_nodes(graph):
         if node.domain == DOMAIN:
-            rows, columns = node.attrs["shape"]
-            needs_cut = rows % ROWS != 0 or columns % LANES != 0
-            padded[node.op] = padded.get(node.op, False) or needs_cut
-    if padded:
+            nodes[node.op].append(node)
+    if nodes:
         check_quantizable(opset)
-    return [OPS[name].function(opset, padded[name]) for name in sorted(padded)]
+    return [
+        OPS[name].function(opset, any(map(_is_padded, of_op)), any(map(_is_grouped, of_op)))
+        for name, of_op in sorted(nodes.items())
+    ]
+
+
+def _is_padded(node: gs.Node) -> bool:
+    rows, columns = node.attrs["shape"]
+    return bool(rows % ROWS != 0 or columns % LANES != 0)
+
+
+def _is_grouped(node: gs.Node) -> bool:
+    place = 1 + INPUTS.index("centroids")
+    shapes = [tensor.shape for tensor in node.inputs[place : place + 1]]
+    return any(shape and shape[0] != 1 for shape in shapes)

@@ -3,7 +3,7 @@
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import onnx
 import onnx.parser
@@ -18,20 +18,28 @@ INPUTS = ("indices", "centroids", "positions", "values")
 """The inputs of every GOBO op after its first: the arrays of a `gobo.GoboTensor`."""
 
 
+class Body(Protocol):
+    """Makes an op's body; see `CustomOp`."""
+
+    def __call__(self, opset: int, padded: bool, grouped: bool = False) -> onnx.FunctionProto:
+        """The body for a model."""
+
+
 @dataclass(frozen=True)
 class CustomOp:
     """An op of the domain ``sardonyx``.
 
-    ``inputs``: names in order. ``bits``: index width. ``function(opset, padded)``: its body, for a
-    model whose default-domain opset is ``opset`` (13 to 26); ``padded`` says that the model holds a
-    matrix whose packed form has padding to cut off. ``meaning(*inputs, **attributes)``: its
+    ``inputs``: names in order. ``bits``: index width. ``function(opset, padded, grouped)``: its
+    body, for a model whose default-domain opset is ``opset`` (13 to 26); ``padded`` says that the
+    model holds a matrix whose packed form has padding to cut off, ``grouped`` (False if not given)
+    one with several tables of centroids. ``meaning(*inputs, **attributes)``: its
     definition in numpy; returns one array.
     """
 
     name: str
     inputs: tuple[str, ...]
     bits: int
-    function: Callable[[int, bool], onnx.FunctionProto]
+    function: Body
     meaning: Callable[..., Any]
 
 

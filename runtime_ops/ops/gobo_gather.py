@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sardonyx.runtime_ops.gobo import GoboTensor
 from sardonyx.runtime_ops.ops.custom_op import INPUTS, CustomOp, parse_body
-from sardonyx.runtime_ops.ops.decode_body import decode_lines
+from sardonyx.runtime_ops.ops.decode_body import decode_lines, described_tables, group_lines
 
 _BODY = """
 GoboGather{bits} <shape> (ids, indices, centroids, positions, values) => (Y)
@@ -35,6 +35,7 @@ GoboGather{bits} <shape> (ids, indices, centroids, positions, values) => (Y)
   by_plane = Constant <value_ints = [0, {bits}, -1]> ()
   planes = Reshape (token_rows, by_plane)
 {decode}
+  {group}
   blocks = Gather <axis = 1> (table, codes)
   natural = Transpose <perm = [1, 0, 3, 2]> (blocks)
   padded = Flatten <axis = 1> (natural)
@@ -107,10 +108,14 @@ GoboGather{bits} <shape> (ids, indices, centroids, positions, values) => (Y)
 }}
 """
 
+_GROUP = """row_ids = Mod (tokens_and_one, vocabulary)
+  spread = Constant <value_ints = [-1, 1, 1]> ()
+  of_column = Reshape (row_ids, spread)
+  """ + group_lines("vocabulary")
 
 _DOC = """\
 Y = the rows `ids` of an embedding table, of `shape` [width, vocabulary]. Its numbers are \
-packed {bits}-bit `indices` into a table of {count} `centroids`; the few that do not fit it are \
+packed {bits}-bit `indices` into {tables}; the few that do not fit it are \
 outliers in floating point: `values`, at `positions` (steps from place to place). The nodes below \
 unpack only the rows that are looked up."""
 
@@ -126,9 +131,12 @@ def gobo_gather(bits: int) -> CustomOp:
         rows: NDArray[Any] = GoboTensor(bits, shape[0], shape[1], *arrays).decode().T[ids]
         return rows
 
-    def function(opset: int, padded: bool) -> onnx.FunctionProto:
+    def function(opset: int, padded: bool, grouped: bool = False) -> onnx.FunctionProto:
         zeros = "<allowzero = 1>" if opset >= 14 else ""
-        body = _BODY.format(bits=bits, decode=decode_lines(bits), zeros=zeros)
-        return parse_body(body, opset, _DOC.format(bits=bits, count=1 << bits))
+        decode, group = decode_lines(bits, grouped), _GROUP if grouped else ""
+        body = _BODY.format(bits=bits, decode=decode, group=group, zeros=zeros)
+        return parse_body(
+            body, opset, _DOC.format(bits=bits, tables=described_tables(bits, grouped))
+        )
 
     return CustomOp(f"GoboGather{bits}", ("ids", *INPUTS), bits, function, meaning)

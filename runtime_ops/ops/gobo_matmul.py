@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sardonyx.runtime_ops.gobo import GoboTensor
 from sardonyx.runtime_ops.int8_product import int8_product
 from sardonyx.runtime_ops.ops.custom_op import INPUTS, CustomOp, parse_body
-from sardonyx.runtime_ops.ops.decode_body import decode_lines
+from sardonyx.runtime_ops.ops.decode_body import decode_lines, described_tables, group_lines
 from sardonyx.runtime_ops.packing import LAYOUTS
 
 Compute = Literal["fp32", "int8"]
@@ -35,6 +35,7 @@ _BODY = """
   filled = Add (rows, fill)
   blocks_high = Div (filled, block)
   column_places = Mul (blocks_high, block)
+  {group}
 
   gaps = Cast <to = 7> (positions)
   place_list = CumSum (gaps, zero)
@@ -75,8 +76,8 @@ _BODY = """
 """
 
 _DOC = """\
-Y = {formula}. The weights W, of `shape` [K, N], are packed {bits}-bit `indices` into a table of \
-{count} `centroids`; the few that do not fit it are outliers in floating point: `values`, at \
+Y = {formula}. The weights W, of `shape` [K, N], are packed {bits}-bit `indices` into \
+{tables}; the few that do not fit it are outliers in floating point: `values`, at \
 `positions` (steps from place to place). The nodes below unpack W and multiply; a session folds \
 them into one plain MatMul{and_add}. With `compute` = "int8" a kernel may round the rows of A to \
 8 bits."""
@@ -96,6 +97,14 @@ _FINISH_PADDED = """dense = Flatten <axis = -1> (blocks)
 _PRODUCT = "Y = MatMul (A, W)"
 _PRODUCT_AND_BIAS = """product = MatMul (A, W)
   Y = Add (product, bias)"""
+
+
+_GROUP = """planes_shape = Shape (planes)
+  last_axis = Constant <value_int = 3> ()
+  padded_columns = Gather (planes_shape, last_axis)
+  of_column = Range (zero, padded_columns, one)
+  columns = Gather (size, one)
+  """ + group_lines("columns")
 
 
 def gobo_matmul(bits: int) -> CustomOp:
@@ -133,16 +142,18 @@ def _product_op(name: str, bits: int, biased: bool) -> CustomOp:
         result: NDArray[Any] = product + arrays[len(INPUTS)] if biased else product
         return result
 
-    def function(opset: int, padded: bool) -> onnx.FunctionProto:
+    def function(opset: int, padded: bool, grouped: bool = False) -> onnx.FunctionProto:
         text = _BODY.format(
             name=name,
             inputs=", ".join(inputs),
-            decode=decode_lines(bits),
+            decode=decode_lines(bits, grouped),
+            group=_GROUP if grouped else "",
             split_word=_SPLIT_WORD.format(words=LAYOUTS[bits].words),
             finish=_FINISH_PADDED if padded else _FINISH,
             product=_PRODUCT_AND_BIAS if biased else _PRODUCT,
         )
-        doc = _DOC.format(formula=formula, bits=bits, count=1 << bits, and_add=and_add)
+        tables = described_tables(bits, grouped)
+        doc = _DOC.format(formula=formula, bits=bits, tables=tables, and_add=and_add)
         return parse_body(text, opset, doc)
 
     return CustomOp(name, inputs, bits, function, meaning)

@@ -21,11 +21,16 @@ def encoded() -> Callable[..., GoboTensor]:
     """A random weight matrix [K, N] in GOBO form with a share of outliers (None: by the paper)."""
 
     def make(
-        rows: int, columns: int, bits: int, share: float | None, dtype: Any = np.float32
+        rows: int,
+        columns: int,
+        bits: int,
+        share: float | None,
+        dtype: Any = np.float32,
+        groups: int = 1,
     ) -> GoboTensor:
         weights = np.random.default_rng(rows + columns).standard_t(4, (rows, columns)) * 0.04
         rule = "logpdf" if share is None else "share"
-        return encode(weights.astype(dtype), Settings(bits, rule, share))[0]
+        return encode(weights.astype(dtype), Settings(bits, rule, share, groups=groups))[0]
 
     return make
 
@@ -59,7 +64,7 @@ def op_model() -> Callable[..., onnx.ModelProto]:
         )
         model = helper.make_model(
             graph,
-            functions=[op.function(opset, padded)],
+            functions=[op.function(opset, padded, grouped=tensor.centroids.shape[0] > 1)],
             opset_imports=[helper.make_opsetid("", opset), helper.make_opsetid(DOMAIN, 1)],
             ir_version=13 if opset > 25 else 8,
         )
