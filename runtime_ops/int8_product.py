@@ -3,10 +3,11 @@
 Each row of A is rounded to 8 bits on a scale of its own (``a ~ s (u - z)``), each table of
 centroids to 7 bits (``c ~ t q``: two products of u and q fit 16 bits), so that
 
-    y[m, n] = (sum over k of (u[m, k] - z[m]) Q[k, n])  s[m] t[n]  +  sum over outliers of a w
+    y[m, n] = s[m] (t[n] sum over k of (u[m, k] - z[m]) Q[k, n]
+                    + sum over outliers of (u[m, k] - z[m]) (w - t[n] Q[k, n]))
 
-with Q[k, n] the rounded centroid of a weight, 0 at an outlier: outliers are multiplied as they are.
-The first sum is exact in int32; all else is float32, rounded once an operation.
+with Q[k, n] the integer of a weight's index, which is 0 at an outlier w: outliers are multiplied as
+they are. The first sum is exact in int32; all else is float32, rounded once an operation.
 """
 
 import numpy as np
@@ -61,11 +62,9 @@ def integer_centroids(centroids: Floats) -> tuple[NDArray[np.int8], Floats]:
 
 
 def integer_weights(tensor: GoboTensor) -> tuple[NDArray[np.int8], Floats]:
-    """Q [K, N], 0 at outliers, and the scale t [N] of each column."""
+    """Q [K, N] and the scale t [N] of each column."""
     tables, scales = integer_centroids(tensor.centroids.astype(np.float32))
-    weights = tables[tensor.tables, tensor.unpacked()]
-    weights[tensor.outlier_places()] = 0
-    return weights, scales[tensor.tables]
+    return tables[tensor.tables, tensor.unpacked()], scales[tensor.tables]
 
 
 def integer_product(
@@ -85,9 +84,10 @@ def int8_product(a: Floats, tensor: GoboTensor) -> Floats:
     not part of the meaning."""
     codes, scale, zero_points = quantize_rows(a)
     weights, column_scales = integer_weights(tensor)
+    k, n = tensor.outlier_places()
     outliers = np.zeros(weights.shape, np.float32)
-    outliers[tensor.outlier_places()] = tensor.values
-    total = integer_product(codes, zero_points, weights).astype(np.float32)
-    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite stays in its row
-        product: Floats = total * (scale * column_scales) + np.matmul(a, outliers)
+    outliers[k, n] = tensor.values - column_scales[n] * weights[k, n]
+    plain = integer_product(codes, zero_points, weights).astype(np.float32) * column_scales
+    exact = np.matmul((codes - zero_points).astype(np.float32), outliers)
+    product: Floats = scale * (plain + exact)
     return product

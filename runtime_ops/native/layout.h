@@ -76,6 +76,28 @@ static void visit_words(const uint8_t* indices, int64_t rows, int64_t n, const V
   }
 }
 
+// Index of row k, column n.
+template <int bits>
+static unsigned index_of(const uint8_t* indices, int64_t rows, int64_t k, int64_t n) {
+  constexpr int words = words_of(bits);
+  const int64_t height = height_of(bits, rows), word = k % height, q = word / words;
+  const uint8_t* bytes = indices + n / kLanes * panel_bytes_of(bits, rows) + n % kLanes * 4;
+  const uint8_t* first = bytes + q / 4 * bits * kPlaneBytes + q % 4;
+  return word_at<bits>(first, static_cast<int>(word % words)) >> (k / height * bits) & ((1u << bits) - 1);
+}
+
+static inline unsigned index_at(int bits, const uint8_t* indices, int64_t rows, int64_t k, int64_t n) {
+  switch (bits) {
+    case 2: return index_of<2>(indices, rows, k, n);
+    case 3: return index_of<3>(indices, rows, k, n);
+    case 4: return index_of<4>(indices, rows, k, n);
+    case 5: return index_of<5>(indices, rows, k, n);
+    case 6: return index_of<6>(indices, rows, k, n);
+    case 7: return index_of<7>(indices, rows, k, n);
+    default: return index_of<8>(indices, rows, k, n);
+  }
+}
+
 // Calls visit(k, index) for every row k of column n, in no order to rely on.
 template <class Visit>
 static void visit_column(int bits, const uint8_t* indices, int64_t rows, int64_t n,

@@ -125,16 +125,13 @@ class Fp32MatMul : public Tiles {
 class Int8MatMul : public Tiles {
  public:
   explicit Int8MatMul(const GoboMatrix& w)
-      : Tiles(w), table_(w), outliers_(outliers_by_panel(w)), scales_(columns_), sums_(columns_),
+      : Tiles(w), table_(w), outliers_(outliers_by_panel(w, table_)), scales_(columns_), sums_(columns_),
         value_sums_(columns_) {
     for (int64_t n = 0; n < columns_; ++n) scales_[n] = table_.scale(n / group_);
     add_up_columns();
-    // the index of an outlier is 0, so that its integer product holds t q[0] already
     for (size_t panel = 0; panel + 1 < outliers_.starts.size(); ++panel) {
       for (uint32_t i = outliers_.starts[panel]; i < outliers_.starts[panel + 1]; ++i) {
-        const int64_t n = panel * kLanes + outliers_.places[i] % kLanes;
-        outliers_.values[i] -= scales_[n] * table_.at(n / group_)[0];
-        value_sums_[n] += outliers_.values[i];
+        value_sums_[panel * kLanes + outliers_.places[i] % kLanes] += outliers_.values[i];
       }
     }
   }

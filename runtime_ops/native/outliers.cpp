@@ -7,14 +7,15 @@ namespace {
 
 // Where an outlier goes: which list, and what is noted there.
 template <class Place>
-struct Target {
+struct Entry {
   int64_t list;
   Place place;
+  float value;
 };
 
-// target(k, n) of every outlier, sorted by list; those of a list stay in their order.
-template <class Place, class Find>
-Outliers<Place> sorted(const GoboMatrix& w, int64_t lists, const Find& target) {
+// entry(k, n, value) of every outlier, sorted by list; those of a list stay in their order.
+template <class Place, class Make>
+Outliers<Place> sorted(const GoboMatrix& w, int64_t lists, const Make& entry) {
   Outliers<Place> out;
   const size_t count = w.outlier_rows.size();
   out.starts.assign(lists + 2, 0);
@@ -22,15 +23,15 @@ Outliers<Place> sorted(const GoboMatrix& w, int64_t lists, const Find& target) {
   out.values.resize(count);
   const auto for_outliers = [&](const auto& task) {
     for (int64_t n = 0; n < w.columns; ++n) {
-      for (uint32_t i = w.starts[n]; i < w.starts[n + 1]; ++i) task(target(w.outlier_rows[i], n), i);
+      for (uint32_t i = w.starts[n]; i < w.starts[n + 1]; ++i) task(entry(w.outlier_rows[i], n, w.values[i]));
     }
   };
-  for_outliers([&](const Target<Place>& t, uint32_t) { ++out.starts[t.list + 2]; });
+  for_outliers([&](const Entry<Place>& e) { ++out.starts[e.list + 2]; });
   for (int64_t i = 2; i <= lists; ++i) out.starts[i + 1] += out.starts[i];
-  for_outliers([&](const Target<Place>& t, uint32_t i) {
-    const uint32_t slot = out.starts[t.list + 1]++;
-    out.places[slot] = t.place;
-    out.values[slot] = w.values[i];
+  for_outliers([&](const Entry<Place>& e) {
+    const uint32_t slot = out.starts[e.list + 1]++;
+    out.places[slot] = e.place;
+    out.values[slot] = e.value;
   });
   out.starts.pop_back();
   return out;
@@ -41,21 +42,23 @@ Outliers<Place> sorted(const GoboMatrix& w, int64_t lists, const Find& target) {
 Outliers<uint16_t> outliers_by_piece(const GoboMatrix& w) {
   const int64_t pieces = pieces_of(w.bits, w.rows), height = height_of(w.bits, w.rows);
   const int members = members_of(w.bits);
-  return sorted<uint16_t>(w, ceil_div(w.columns, kLanes) * pieces, [=](int64_t k, int64_t n) {
+  return sorted<uint16_t>(w, ceil_div(w.columns, kLanes) * pieces, [=](int64_t k, int64_t n, float value) {
     const int64_t row = k % height, piece = row / kRun * members + k / height;
     const auto place = static_cast<uint16_t>(row % kRun * kLanes + n % kLanes);
-    return Target<uint16_t>{n / kLanes * pieces + piece, place};
+    return Entry<uint16_t>{n / kLanes * pieces + piece, place, value};
   });
 }
 
-Outliers<uint32_t> outliers_by_panel(const GoboMatrix& w) {
+Outliers<uint32_t> outliers_by_panel(const GoboMatrix& w, const Int8Table& table) {
   const int64_t height = height_of(w.bits, w.rows);
   const int words = words_of(w.bits), block_rows = member_rows_of(w.bits);
-  return sorted<uint32_t>(w, ceil_div(w.columns, kLanes), [=](int64_t k, int64_t n) {
+  return sorted<uint32_t>(w, ceil_div(w.columns, kLanes), [=, &w, &table](int64_t k, int64_t n, float value) {
     const int64_t row = k % height, in_block = row % block_rows;
     const int64_t place = row / block_rows * kBlockRows + k / height * block_rows +
                           in_block % words * 4 + in_block / words;
-    return Target<uint32_t>{n / kLanes, static_cast<uint32_t>(place * kLanes + n % kLanes)};
+    const int64_t group = n / w.group_columns();
+    const float plain = table.scale(group) * table.at(group)[index_at(w.bits, w.indices, w.rows, k, n)];
+    return Entry<uint32_t>{n / kLanes, static_cast<uint32_t>(place * kLanes + n % kLanes), value - plain};
   });
 }
 

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "int8_table.h"
 #include "matrix.h"
 
 namespace sardonyx {
@@ -18,7 +19,8 @@ struct Outliers {
 // For compute = "fp32": piece by piece; the row is that of the piece.
 Outliers<uint16_t> outliers_by_piece(const GoboMatrix& w);
 
-// For compute = "int8": panel by panel; the row is its place in a quantized row of A.
-Outliers<uint32_t> outliers_by_panel(const GoboMatrix& w);
+// For compute = "int8": panel by panel; the row is its place in a quantized row of A. Values are
+// what the integer of an outlier's index leaves to add.
+Outliers<uint32_t> outliers_by_panel(const GoboMatrix& w, const Int8Table& table);
 
 }  // namespace sardonyx

@@ -49,7 +49,7 @@ struct Int8Tile : Tile {
   const int32_t* column_sums;             // [columns] of q
   const uint32_t* starts;                 // outliers of panel p of the tile: starts[p] .. starts[p + 1]
   const uint32_t* places;                 // of each: 16 place in a row of u + lane
-  const float* values;                    // value - t q[0]: an outlier's index is 0
+  const float* values;                    // w - t q, q the integer of its index
   const float* value_sums;                // [columns]
 };
 
