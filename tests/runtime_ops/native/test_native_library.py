@@ -110,6 +110,7 @@ def test_left_out_on_request(model, runs, quiet, tmp_path, monkeypatch, caplog):
 
 
 def test_a_package_without_the_library(runs, monkeypatch, tmp_path, caplog):
+    monkeypatch.delenv("SARDONYX_NATIVE", raising=False)
     monkeypatch.setattr(runtime_ops, "__path__", [str(tmp_path)])
     native = runs()
     assert not native.active
