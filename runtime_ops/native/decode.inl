@@ -23,7 +23,8 @@ inline B64 part_of_index(const uint8_t* block) {
   }
 }
 
-// Indices of member J, word S: byte t of a lane is row t * words + S of the member's rows in a block.
+// Indices of member J, word S: byte t of a lane is row t * words + S of the member's rows in a
+// block.
 template <int BITS, int S, int J>
 inline B64 indices_of(const uint8_t* block) {
   const B64 high = part_of_index<BITS, J * BITS, S, 0>(block);

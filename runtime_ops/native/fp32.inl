@@ -9,7 +9,9 @@ namespace {
 
 constexpr int kPairColumns = kPanels * kLanes;
 
-inline int panels_of(const Tile& t) { return (t.columns + kLanes - 1) / kLanes; }
+inline int panels_of(const Tile& t) {
+  return (t.columns + kLanes - 1) / kLanes;
+}
 
 // Rows of a piece that exist: the last member's part may end beyond K.
 inline int64_t rows_of_piece(const Tile& t, int64_t run, int64_t k) {
@@ -18,7 +20,8 @@ inline int64_t rows_of_piece(const Tile& t, int64_t run, int64_t k) {
   return t.rows - k < count ? t.rows - k : count;
 }
 
-// What is decoded after run r: its next one, or the first of the panel `panels` on; J's share of it.
+// What is decoded after run r: its next one, or the first of the panel `panels` on; J's share of
+// it.
 template <int BITS, int J>
 inline Ahead ahead_of(const Tile& t, int panel, int64_t r, int panels) {
   constexpr int step = BITS * kPlaneBytes / members_of(BITS);
@@ -30,7 +33,8 @@ inline Ahead ahead_of(const Tile& t, int panel, int64_t r, int panels) {
 
 template <int BITS>
 inline const uint8_t* run_of(const Tile& t, int panel, int64_t r) {
-  return t.indices + panel_bytes_of(BITS, t.rows) * panel + r * (kRun / member_rows_of(BITS)) * BITS * kPlaneBytes;
+  return t.indices + panel_bytes_of(BITS, t.rows) * panel +
+         r * (kRun / member_rows_of(BITS)) * BITS * kPlaneBytes;
 }
 
 template <int BITS, int J, int S = 0, class Table>
@@ -45,14 +49,17 @@ inline void decode_block(const uint8_t* block, const Table& table, float* out) {
 }
 
 template <int BITS, int J, class Table>
-void decode_blocks(const uint8_t* blocks, int64_t count, const Table& table, Ahead ahead, float* out) {
+void decode_blocks(const uint8_t* blocks, int64_t count, const Table& table, Ahead ahead,
+                   float* out) {
   for (int64_t b = 0; b < count; ++b) {
     ahead.touch();
-    decode_block<BITS, J>(blocks + b * BITS * kPlaneBytes, table, out + b * member_rows_of(BITS) * kPairColumns);
+    decode_block<BITS, J>(blocks + b * BITS * kPlaneBytes, table,
+                          out + b * member_rows_of(BITS) * kPairColumns);
   }
 }
 
-// Member J's piece of run r of a panel: floats [rows of the piece][kPairColumns], of which 16 are written.
+// Member J's piece of run r of a panel: floats [rows of the piece][kPairColumns], of which 16 are
+// written.
 template <int BITS, int J>
 void decode_piece(const Fp32Tile& t, int panel, int64_t r, int64_t rows, float* out) {
   const uint8_t* blocks = run_of<BITS>(t, panel, r);
@@ -69,7 +76,8 @@ void decode_piece(const Fp32Tile& t, int panel, int64_t r, int64_t rows, float* 
   if (!done) {
     int32_t offsets[kLanes];
     for (int n = 0; n < kLanes; ++n) offsets[n] = (int32_t)(centroids[n] - centroids[0]);
-    decode_blocks<BITS, J>(blocks, count, WideFloatTable{centroids[0], load_i(offsets)}, ahead, out);
+    decode_blocks<BITS, J>(blocks, count, WideFloatTable{centroids[0], load_i(offsets)}, ahead,
+                           out);
   }
   const int64_t piece = panel * pieces_of(BITS, t.rows) + r * members_of(BITS) + J;
   for (uint32_t o = t.starts[piece]; o < t.starts[piece + 1]; ++o)
@@ -79,8 +87,8 @@ void decode_piece(const Fp32Tile& t, int panel, int64_t r, int64_t rows, float* 
 // sums [ROWS][kTileColumns] += a [ROWS] times a decoded piece. Never inlined, so that the compiler
 // keeps the sums in registers.
 template <int ROWS>
-__attribute__((noinline)) void add_product(const float* a, int64_t a_stride, const float* piece, int64_t rows,
-                                           float* sums) {
+__attribute__((noinline)) void add_product(const float* a, int64_t a_stride, const float* piece,
+                                           int64_t rows, float* sums) {
   F16 acc[ROWS][kPanels];
 #pragma GCC unroll 16
   for (int i = 0; i < ROWS; ++i)
@@ -107,7 +115,8 @@ __attribute__((noinline)) void add_product(const float* a, int64_t a_stride, con
 }
 
 template <int ROWS = kRows>
-void add_products(int64_t m, const float* a, int64_t a_stride, const float* piece, int64_t rows, float* sums) {
+void add_products(int64_t m, const float* a, int64_t a_stride, const float* piece, int64_t rows,
+                  float* sums) {
   for (; m >= ROWS; m -= ROWS, a += ROWS * a_stride, sums += ROWS * kTileColumns)
     add_product<ROWS>(a, a_stride, piece, rows, sums);
   if constexpr (ROWS > 1)

@@ -16,9 +16,11 @@ inline void store_indices(const uint8_t* block, uint8_t* out) {
   if constexpr (S + 1 < words_of(BITS)) store_indices<BITS, J, S + 1>(block, out);
 }
 
-// Indices of a panel's piece, [block][S][lane][t]; products of its outliers are added to `outliers`.
+// Indices of a panel's piece, [block][S][lane][t]; products of its outliers are added to
+// `outliers`.
 template <int BITS, int J>
-void read_piece(const Fp32Tile& t, int panel, int64_t r, int64_t k, int64_t blocks, uint8_t* out, float* outliers) {
+void read_piece(const Fp32Tile& t, int panel, int64_t r, int64_t k, int64_t blocks, uint8_t* out,
+                float* outliers) {
   constexpr int W = words_of(BITS), block_rows = member_rows_of(BITS);
   const uint8_t* block = run_of<BITS>(t, panel, r);
   for (int64_t b = 0; b < blocks; ++b)
@@ -26,7 +28,8 @@ void read_piece(const Fp32Tile& t, int panel, int64_t r, int64_t k, int64_t bloc
   const int64_t piece = panel * pieces_of(BITS, t.rows) + r * members_of(BITS) + J;
   for (uint32_t o = t.starts[piece]; o < t.starts[piece + 1]; ++o) {
     const int row = t.places[o] / kLanes, lane = t.places[o] % kLanes;
-    out[(row / block_rows * W + row % W) * kPlaneBytes + lane * 4 + row % block_rows / W] = 1 << BITS;
+    out[(row / block_rows * W + row % W) * kPlaneBytes + lane * 4 + row % block_rows / W] = 1
+                                                                                            << BITS;
     outliers[lane] = fma(t.a[k + row], t.values[o], outliers[lane]);
   }
 }
@@ -48,8 +51,8 @@ inline void add_block(const float* a, const uint8_t* indices, const FloatOrZeroT
 }
 
 template <int BITS, int J>
-__attribute__((noinline)) void add_pieces(const Fp32Tile& t, int64_t r, const float* a, int64_t blocks,
-                                          const uint8_t* indices, float* sums) {
+__attribute__((noinline)) void add_pieces(const Fp32Tile& t, int64_t r, const float* a,
+                                          int64_t blocks, const uint8_t* indices, float* sums) {
   const FloatOrZeroTable<BITS> table(t.centroids[0]);
   Ahead ahead[kTilePanels];
   for (int p = 0; p < kTilePanels; ++p) ahead[p] = ahead_of<BITS, J>(t, p, r, kTilePanels);
@@ -59,10 +62,12 @@ __attribute__((noinline)) void add_pieces(const Fp32Tile& t, int64_t r, const fl
   for (int64_t b = 0; b < blocks; ++b) {
 #pragma GCC unroll 4
     for (int p = 0; p < kTilePanels; ++p) ahead[p].touch();
-    add_block<BITS>(a + b * member_rows_of(BITS), indices + b * words_of(BITS) * kPlaneBytes, table, acc);
+    add_block<BITS>(a + b * member_rows_of(BITS), indices + b * words_of(BITS) * kPlaneBytes, table,
+                    acc);
   }
 #pragma GCC unroll 4
-  for (int p = 0; p < kTilePanels; ++p) store_f(sums + p * kLanes, add(load_f(sums + p * kLanes), acc[p]));
+  for (int p = 0; p < kTilePanels; ++p)
+    store_f(sums + p * kLanes, add(load_f(sums + p * kLanes), acc[p]));
 }
 
 struct RowScratch {
@@ -74,9 +79,11 @@ template <int BITS, int J = 0>
 void add_row_run(const Fp32Tile& t, int64_t r, RowScratch& scratch) {
   const int64_t k = J * height_of(BITS, t.rows) + r * kRun, rows = rows_of_piece(t, r, k);
   if (rows > 0) {
-    const int64_t blocks = ceil_div(rows, member_rows_of(BITS)), wide = blocks * member_rows_of(BITS);
+    const int64_t blocks = ceil_div(rows, member_rows_of(BITS)),
+                  wide = blocks * member_rows_of(BITS);
     for (int p = 0; p < panels_of(t); ++p)
-      read_piece<BITS, J>(t, p, r, k, blocks, scratch.indices + p * kPieceBytes, scratch.outliers + p * kLanes);
+      read_piece<BITS, J>(t, p, r, k, blocks, scratch.indices + p * kPieceBytes,
+                          scratch.outliers + p * kLanes);
     const float* a = t.a + k;
     if (rows < wide) {
       for (int64_t i = 0; i < wide; ++i) scratch.last[i] = i < rows ? a[i] : 0.0f;

@@ -42,8 +42,8 @@ class GatherKernel : public Kernel {
     std::vector<int64_t> columns(ids, ids + count);
     for (int64_t& id : columns) {
       if (id < -w_.columns || id >= w_.columns) {
-        throw Error("ids holds " + std::to_string(id) + ", must be " +
-                    std::to_string(-w_.columns) + " to " + std::to_string(w_.columns - 1));
+        throw Error("ids holds " + std::to_string(id) + ", must be " + std::to_string(-w_.columns) +
+                    " to " + std::to_string(w_.columns - 1));
       }
       if (id < 0) id += w_.columns;
     }

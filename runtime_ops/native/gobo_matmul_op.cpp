@@ -23,7 +23,8 @@ class MatMulKernel : public Kernel {
     for (size_t i = 0; i + 1 < shape.size(); ++i) m *= shape[i];
     float* y = call.output(shape);
     if (m == 0) return;
-    product_->run(rows, m, bias, y, [&](size_t count, const auto& task) { call.for_each(count, task); });
+    product_->run(rows, m, bias, y,
+                  [&](size_t count, const auto& task) { call.for_each(count, task); });
   }
 
  private:

@@ -45,8 +45,8 @@ void decode_panels(const Int8Tile& t, int panel, uint8_t* out) {
 
 // sums [ROWS][kTileColumns] = u [ROWS] times decoded panels.
 template <int ROWS>
-__attribute__((noinline)) void int8_product(const uint8_t* u, int64_t u_stride, const uint8_t* panels,
-                                            int32_t* sums) {
+__attribute__((noinline)) void int8_product(const uint8_t* u, int64_t u_stride,
+                                            const uint8_t* panels, int32_t* sums) {
   I16 acc[ROWS][kPanels];
 #pragma GCC unroll 16
   for (int i = 0; i < ROWS; ++i)
@@ -68,14 +68,17 @@ __attribute__((noinline)) void int8_product(const uint8_t* u, int64_t u_stride, 
 }
 
 template <int ROWS = kRows>
-void int8_products(int64_t m, const uint8_t* u, int64_t u_stride, const uint8_t* panels, int32_t* sums) {
+void int8_products(int64_t m, const uint8_t* u, int64_t u_stride, const uint8_t* panels,
+                   int32_t* sums) {
   for (; m >= ROWS; m -= ROWS, u += ROWS * u_stride, sums += ROWS * kTileColumns)
     int8_product<ROWS>(u, u_stride, panels, sums);
   if constexpr (ROWS > 1)
     if (m) int8_products<ROWS - 1>(m, u, u_stride, panels, sums);
 }
 
-inline int64_t wide_of(const Tile& t) { return ceil_div(t.m, kLanes) * kLanes; }
+inline int64_t wide_of(const Tile& t) {
+  return ceil_div(t.m, kLanes) * kLanes;
+}
 
 // Sums of u value over each column's outliers: float [kTileColumns][m rounded up to 16].
 void outlier_products(const Int8Tile& t, float* out) {
@@ -118,10 +121,12 @@ struct Finish {
 void finish_tile(const Int8Tile& t, const int32_t* sums, const float* outliers) {
   const int64_t wide = wide_of(t);
   const int panels = (t.columns + kLanes - 1) / kLanes;
-  const Finish finish[kTilePanels] = {{t, 0}, {t, panels > 1}, {t, panels > 2 ? 2 : 0}, {t, panels > 3 ? 3 : 0}};
+  const Finish finish[kTilePanels] = {
+      {t, 0}, {t, panels > 1}, {t, panels > 2 ? 2 : 0}, {t, panels > 3 ? 3 : 0}};
   for (int64_t first = 0; first < t.m; first += kLanes) {
     float turned[kTilePanels][kLanes][kLanes];  // [panel][row][column]
-    for (int p = 0; p < panels; ++p) transpose(outliers + p * kLanes * wide + first, wide, turned[p]);
+    for (int p = 0; p < panels; ++p)
+      transpose(outliers + p * kLanes * wide + first, wide, turned[p]);
     const int64_t rows = t.m - first < kLanes ? t.m - first : kLanes;
     for (int64_t i = 0; i < rows; ++i)
       for (int p = 0; p < panels; ++p) {
@@ -147,7 +152,8 @@ void int8_rows(const Int8Tile& t, uint8_t* scratch) {
 }
 
 template <int BITS, int Q = 0>
-inline void dot_block(const uint8_t* block, const uint8_t* u, const ByteTable& table, I16 (&sums)[4]) {
+inline void dot_block(const uint8_t* block, const uint8_t* u, const ByteTable& table,
+                      I16 (&sums)[4]) {
   constexpr int S = Q % words_of(BITS), J = Q / words_of(BITS);
   sums[Q % 4] = dot(sums[Q % 4], u + Q * 4, table.at(indices_of<BITS, S, J>(block)));
   if constexpr (Q + 1 < kQuads) dot_block<BITS, Q + 1>(block, u, table, sums);

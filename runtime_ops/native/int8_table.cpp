@@ -14,8 +14,9 @@ float quantize(const float* centroids, int64_t count, int8_t* table) {
   float most = 0;
   for (int64_t i = 0; i < count; ++i) {
     if (!std::isfinite(centroids[i])) {
-      throw Error("centroids holds NaN or an infinity, compute = 'int8' needs finite ones; "
-                  "compile the model again");
+      throw Error(
+          "centroids holds NaN or an infinity, compute = 'int8' needs finite ones; "
+          "compile the model again");
     }
     most = std::max(most, std::fabs(centroids[i]));
   }

@@ -135,7 +135,8 @@ GoboMatrix matrix_of(const NodeInfo& node, int bits) {
 
 const float* floats(const Tensor& tensor, const char* what) {
   if (tensor.type != Type::float32) {
-    throw Error(std::string(what) + " is not float32, the only type of the native library; run "
+    throw Error(std::string(what) +
+                " is not float32, the only type of the native library; run "
                 "this model without it");
   }
   return static_cast<const float*>(tensor.data);

@@ -10,7 +10,9 @@ namespace sardonyx {
 namespace {
 
 // Whether weights of one row of A need not be decoded into memory.
-inline bool is_row(const Tile& t) { return t.m == 1 && t.bits <= 4 && t.one_table; }
+inline bool is_row(const Tile& t) {
+  return t.m == 1 && t.bits <= 4 && t.one_table;
+}
 
 template <int BITS>
 void fp32_tile(const Fp32Tile& t, void* scratch) {
@@ -21,15 +23,7 @@ void fp32_tile(const Fp32Tile& t, void* scratch) {
 }
 
 void fp32(const Fp32Tile& t, void* scratch) {
-  switch (t.bits) {
-    case 2: return fp32_tile<2>(t, scratch);
-    case 3: return fp32_tile<3>(t, scratch);
-    case 4: return fp32_tile<4>(t, scratch);
-    case 5: return fp32_tile<5>(t, scratch);
-    case 6: return fp32_tile<6>(t, scratch);
-    case 7: return fp32_tile<7>(t, scratch);
-    case 8: return fp32_tile<8>(t, scratch);
-  }
+  with_width(t.bits, [&](auto width) { fp32_tile<width.bits>(t, scratch); });
 }
 
 int64_t fp32_scratch(const Tile& t) {
@@ -46,22 +40,16 @@ void int8_tile(const Int8Tile& t, void* scratch) {
 }
 
 void int8(const Int8Tile& t, void* scratch) {
-  switch (t.bits) {
-    case 2: return int8_tile<2>(t, scratch);
-    case 3: return int8_tile<3>(t, scratch);
-    case 4: return int8_tile<4>(t, scratch);
-    case 5: return int8_tile<5>(t, scratch);
-    case 6: return int8_tile<6>(t, scratch);
-    case 7: return int8_tile<7>(t, scratch);
-    case 8: return int8_tile<8>(t, scratch);
-  }
+  with_width(t.bits, [&](auto width) { int8_tile<width.bits>(t, scratch); });
 }
 
 int64_t int8_scratch(const Tile& t) {
   return blocks_of(t.rows) * kQuads * kQuadBytes + (t.m + wide_of(t)) * kTileColumns * 4;
 }
 
-constexpr TileKernels kernels(const char* name) { return {name, fp32_scratch, fp32, int8_scratch, int8, quantize}; }
+constexpr TileKernels kernels(const char* name) {
+  return {name, fp32_scratch, fp32, int8_scratch, int8, quantize};
+}
 
 }  // namespace
 }  // namespace sardonyx

@@ -12,14 +12,24 @@ constexpr int kBlockRows = 32;
 constexpr int kPlaneBytes = 64;  // of a block
 
 // Indices that share a word, and words whose high bytes lie in one byte of as many planes.
-static constexpr int members_of(int bits) { return bits <= 3 ? 4 : bits <= 7 ? 2 : 1; }
-static constexpr int words_of(int bits) { return 8 / members_of(bits); }
+static constexpr int members_of(int bits) {
+  return bits <= 3 ? 4 : bits <= 7 ? 2 : 1;
+}
+static constexpr int words_of(int bits) {
+  return 8 / members_of(bits);
+}
 
 // Rows of a block that belong to one member.
-static constexpr int member_rows_of(int bits) { return 4 * words_of(bits); }
+static constexpr int member_rows_of(int bits) {
+  return 4 * words_of(bits);
+}
 
-static constexpr int64_t ceil_div(int64_t a, int64_t b) { return a / b + (a % b != 0); }
-static constexpr int64_t blocks_of(int64_t rows) { return ceil_div(rows, kBlockRows); }
+static constexpr int64_t ceil_div(int64_t a, int64_t b) {
+  return a / b + (a % b != 0);
+}
+static constexpr int64_t blocks_of(int64_t rows) {
+  return ceil_div(rows, kBlockRows);
+}
 
 // Rows between two members of a word.
 static constexpr int64_t height_of(int bits, int64_t rows) {
@@ -60,8 +70,9 @@ static unsigned word_at(const uint8_t* bytes, int s) {
   return word;
 }
 
+// Calls visit(k, index) for every row k of column n, in no order to rely on.
 template <int bits, class Visit>
-static void visit_words(const uint8_t* indices, int64_t rows, int64_t n, const Visit& visit) {
+static void visit_column(const uint8_t* indices, int64_t rows, int64_t n, const Visit& visit) {
   constexpr int members = members_of(bits), words = words_of(bits);
   const int64_t height = height_of(bits, rows);
   const uint8_t* bytes = indices + n / kLanes * panel_bytes_of(bits, rows) + n % kLanes * 4;
@@ -83,33 +94,34 @@ static unsigned index_of(const uint8_t* indices, int64_t rows, int64_t k, int64_
   const int64_t height = height_of(bits, rows), word = k % height, q = word / words;
   const uint8_t* bytes = indices + n / kLanes * panel_bytes_of(bits, rows) + n % kLanes * 4;
   const uint8_t* first = bytes + q / 4 * bits * kPlaneBytes + q % 4;
-  return word_at<bits>(first, static_cast<int>(word % words)) >> (k / height * bits) & ((1u << bits) - 1);
+  return word_at<bits>(first, static_cast<int>(word % words)) >> (k / height * bits) &
+         ((1u << bits) - 1);
 }
 
-static inline unsigned index_at(int bits, const uint8_t* indices, int64_t rows, int64_t k, int64_t n) {
-  switch (bits) {
-    case 2: return index_of<2>(indices, rows, k, n);
-    case 3: return index_of<3>(indices, rows, k, n);
-    case 4: return index_of<4>(indices, rows, k, n);
-    case 5: return index_of<5>(indices, rows, k, n);
-    case 6: return index_of<6>(indices, rows, k, n);
-    case 7: return index_of<7>(indices, rows, k, n);
-    default: return index_of<8>(indices, rows, k, n);
-  }
-}
+// A bit width as a type.
+template <int BITS>
+struct Width {
+  static constexpr int bits = BITS;
+};
 
-// Calls visit(k, index) for every row k of column n, in no order to rely on.
+// visit(Width<bits>()), for bits from 2 to 8.
 template <class Visit>
-static void visit_column(int bits, const uint8_t* indices, int64_t rows, int64_t n,
-                         const Visit& visit) {
+static auto with_width(int bits, const Visit& visit) {
   switch (bits) {
-    case 2: return visit_words<2>(indices, rows, n, visit);
-    case 3: return visit_words<3>(indices, rows, n, visit);
-    case 4: return visit_words<4>(indices, rows, n, visit);
-    case 5: return visit_words<5>(indices, rows, n, visit);
-    case 6: return visit_words<6>(indices, rows, n, visit);
-    case 7: return visit_words<7>(indices, rows, n, visit);
-    case 8: return visit_words<8>(indices, rows, n, visit);
+    case 2:
+      return visit(Width<2>());
+    case 3:
+      return visit(Width<3>());
+    case 4:
+      return visit(Width<4>());
+    case 5:
+      return visit(Width<5>());
+    case 6:
+      return visit(Width<6>());
+    case 7:
+      return visit(Width<7>());
+    default:
+      return visit(Width<8>());
   }
 }
 

@@ -41,7 +41,9 @@ struct Op : OrtCustomOp {
 // Whether sessions that this thread creates see the ops under names that no model uses.
 thread_local bool hidden = false;
 
-const Op& op(const OrtCustomOp* self) { return static_cast<const Op&>(*self); }
+const Op& op(const OrtCustomOp* self) {
+  return static_cast<const Op&>(*self);
+}
 
 OrtStatus* create_kernel(const OrtCustomOp* self, const OrtApi* api, const OrtKernelInfo* info,
                          void** kernel) {
@@ -61,7 +63,10 @@ OrtStatus* run_kernel(void* kernel, OrtKernelContext* context) {
 }
 
 Op::Op(const OpKind& of, int width)
-    : OrtCustomOp{}, kind(of), bits(width), name(of.name + std::to_string(width)),
+    : OrtCustomOp{},
+      kind(of),
+      bits(width),
+      name(of.name + std::to_string(width)),
       hidden_name("Hidden" + name) {
   constexpr int kAnyType = 0;
   version = ort::kOrtVersion;
@@ -123,8 +128,10 @@ SARDONYX_EXPORT OrtStatus* RegisterCustomOps(OrtSessionOptions* options, const O
   using namespace sardonyx;
   const OrtApi* api = base->GetApi(ort::kOrtVersion);
   if (api == nullptr) {
-    const std::string message = std::string("Sardonyx's native ops need onnxruntime 1.17 or newer, "
-                                            "this is ") + base->GetVersionString();
+    const std::string message = std::string(
+                                    "Sardonyx's native ops need onnxruntime 1.17 or newer, "
+                                    "this is ") +
+                                base->GetVersionString();
     return ort::CreateStatus::call(base->GetApi(1), ort::kFail, message.c_str());
   }
   OrtCustomOpDomain* ours = nullptr;
@@ -132,8 +139,12 @@ SARDONYX_EXPORT OrtStatus* RegisterCustomOps(OrtSessionOptions* options, const O
   return ort::AddCustomOpDomain::call(api, options, ours);
 }
 
-// onnxruntime cannot take ops out of session options again. Hiding them has the same effect, for the
-// sessions that this thread creates meanwhile.
-SARDONYX_EXPORT void sardonyx_hide(int hide) { sardonyx::hidden = hide != 0; }
+// onnxruntime cannot take ops out of session options again. Hiding them has the same effect, for
+// the sessions that this thread creates meanwhile.
+SARDONYX_EXPORT void sardonyx_hide(int hide) {
+  sardonyx::hidden = hide != 0;
+}
 
-SARDONYX_EXPORT const char* sardonyx_kernels() { return sardonyx::kernels_in_use(); }
+SARDONYX_EXPORT const char* sardonyx_kernels() {
+  return sardonyx::kernels_in_use();
+}

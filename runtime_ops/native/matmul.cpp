@@ -58,7 +58,10 @@ class Scratch {
 class Tiles : public MatMul {
  protected:
   explicit Tiles(const GoboMatrix& w)
-      : bits_(w.bits), rows_(w.rows), columns_(w.columns), group_(w.group_columns()),
+      : bits_(w.bits),
+        rows_(w.rows),
+        columns_(w.columns),
+        group_(w.group_columns()),
         indices_(w.indices) {}
 
   // task(first row, rows, first column) of each tile of m rows.
@@ -66,7 +69,8 @@ class Tiles : public MatMul {
   void for_tiles(int64_t m, const ForEach& for_each, const Task& task) const {
     const int64_t across = ceil_div(columns_, kTileColumns);
     for_some(m, ceil_div(m, kSlab) * across, for_each, [&](size_t i) {
-      const int64_t slab = static_cast<int64_t>(i) / across, tile = static_cast<int64_t>(i) % across;
+      const int64_t slab = static_cast<int64_t>(i) / across,
+                    tile = static_cast<int64_t>(i) % across;
       task(slab * kSlab, std::min(kSlab, m - slab * kSlab), tile * kTileColumns);
     });
   }
@@ -82,8 +86,9 @@ class Tiles : public MatMul {
     const int64_t count = std::min<int64_t>(kTileColumns, columns_ - column);
     const uint8_t* indices = indices_ + column / kLanes * panel_bytes_of(bits_, rows_);
     const bool one_table = column / group_ == (column + count - 1) / group_;
-    return {bits_, rows_, static_cast<int>(count), one_table, indices,
-            bias ? bias + column : nullptr, m, y + column, columns_};
+    return {bits_,     rows_,      static_cast<int>(count),
+            one_table, indices,    bias ? bias + column : nullptr,
+            m,         y + column, columns_};
   }
 
   // table(group) for each column of a tile; lanes beyond its columns get the last one's.
@@ -125,7 +130,11 @@ class Fp32MatMul : public Tiles {
 class Int8MatMul : public Tiles {
  public:
   explicit Int8MatMul(const GoboMatrix& w)
-      : Tiles(w), table_(w), outliers_(outliers_by_panel(w, table_)), scales_(columns_), sums_(columns_),
+      : Tiles(w),
+        table_(w),
+        outliers_(outliers_by_panel(w, table_)),
+        scales_(columns_),
+        sums_(columns_),
         value_sums_(columns_) {
     for (int64_t n = 0; n < columns_; ++n) scales_[n] = table_.scale(n / group_);
     add_up_columns();
@@ -144,7 +153,8 @@ class Int8MatMul : public Tiles {
     for (int64_t first = 0; first < m; first += batch) {
       const int64_t count = std::min(batch, m - first);
       quantize(a + first * rows_, count, q, for_each);
-      multiply(q, count, outliers_.starts.data(), scales_.data(), bias, y + first * columns_, for_each);
+      multiply(q, count, outliers_.starts.data(), scales_.data(), bias, y + first * columns_,
+               for_each);
     }
   }
 
@@ -152,7 +162,8 @@ class Int8MatMul : public Tiles {
   // Rows of A; the transpose of each slab lies where its rows lie.
   struct Quantized {
     Quantized(void* memory, int64_t slots, int64_t wide)
-        : u(static_cast<uint8_t*>(memory)), u_columns(u + slots * wide),
+        : u(static_cast<uint8_t*>(memory)),
+          u_columns(u + slots * wide),
           scales(reinterpret_cast<float*>(u_columns + slots * wide)),
           zero_points(reinterpret_cast<int32_t*>(scales + slots)) {}
     static int64_t bytes(int64_t slots, int64_t wide) { return slots * (2 * wide + 8); }
@@ -205,7 +216,9 @@ class Int8MatMul : public Tiles {
     // a row of 255 quantizes to u = 255, s = 1, z = 0
     Scratch scratch;
     const Quantized q(scratch.get(Quantized::bytes(kLanes, wide())), kLanes, wide());
-    const ForEach here = [](size_t count, const auto& task) { for (size_t i = 0; i < count; ++i) task(i); };
+    const ForEach here = [](size_t count, const auto& task) {
+      for (size_t i = 0; i < count; ++i) task(i);
+    };
     quantize(row.data(), 1, q, here);
     std::replace(q.u, q.u + wide(), uint8_t{255}, uint8_t{1});
     std::replace(q.u_columns, q.u_columns + kLanes * wide(), uint8_t{255}, uint8_t{1});
@@ -227,6 +240,8 @@ std::unique_ptr<MatMul> make_matmul(const GoboMatrix& w) {
   return std::make_unique<Fp32MatMul>(w);
 }
 
-const char* kernels_in_use() { return kernels().name; }
+const char* kernels_in_use() {
+  return kernels().name;
+}
 
 }  // namespace sardonyx

@@ -27,7 +27,8 @@ class MatMul {
 // compute = "int8" is defined in runtime_ops/int8_product.py.
 std::unique_ptr<MatMul> make_matmul(const GoboMatrix& w);
 
-// "AVX-512 VNNI", "AVX2" or "portable C++": the best that the processor has and SARDONYX_CPU allows.
+// "AVX-512 VNNI", "AVX2" or "portable C++": the best that the processor has and SARDONYX_CPU
+// allows.
 const char* kernels_in_use();
 
 }  // namespace sardonyx

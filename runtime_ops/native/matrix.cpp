@@ -21,14 +21,22 @@ std::string text(const std::vector<int64_t>& shape) {
 
 std::string name(Type type) {
   switch (type) {
-    case Type::float32: return "float32";
-    case Type::uint8: return "uint8";
-    case Type::uint16: return "uint16";
-    case Type::int32: return "int32";
-    case Type::int64: return "int64";
-    case Type::float16: return "float16";
-    case Type::float64: return "float64";
-    case Type::bfloat16: return "bfloat16";
+    case Type::float32:
+      return "float32";
+    case Type::uint8:
+      return "uint8";
+    case Type::uint16:
+      return "uint16";
+    case Type::int32:
+      return "int32";
+    case Type::int64:
+      return "int64";
+    case Type::float16:
+      return "float16";
+    case Type::float64:
+      return "float64";
+    case Type::bfloat16:
+      return "bfloat16";
   }
   return "ONNX type " + std::to_string(static_cast<int32_t>(type));
 }
@@ -71,11 +79,10 @@ void check_compute(const Encoded& e) {
 void check_arrays(const Encoded& e) {
   const int64_t rows = e.shape[0], columns = e.shape[1];
   want_type("indices", e.indices, Type::uint8);
-  want_shape("indices", e.indices,
-             {ceil_div(columns, kLanes), blocks_of(rows), e.bits, kLanes, 4});
+  want_shape("indices", e.indices, {ceil_div(columns, kLanes), blocks_of(rows), e.bits, kLanes, 4});
   want_type("centroids", e.centroids, Type::float32);
-  if (e.centroids.shape.size() != 2 || e.centroids.shape[0] < 1 ||
-      e.centroids.shape[0] > columns || e.centroids.shape[1] != int64_t{1} << e.bits) {
+  if (e.centroids.shape.size() != 2 || e.centroids.shape[0] < 1 || e.centroids.shape[0] > columns ||
+      e.centroids.shape[1] != int64_t{1} << e.bits) {
     throw Error("centroids has shape " + text(e.centroids.shape) + ", must be [groups, " +
                 std::to_string(1 << e.bits) + "] with 1 to N = " + std::to_string(columns) +
                 " groups" + kAgain);
@@ -148,8 +155,10 @@ GoboMatrix make_matrix(const Encoded& e) {
 
 void decode_column(const GoboMatrix& w, int64_t n, float* out) {
   const float* centroids = w.centroids + (n / w.group_columns() << w.bits);
-  visit_column(w.bits, w.indices, w.rows, n,
-               [=](int64_t k, unsigned index) { out[k] = centroids[index]; });
+  with_width(w.bits, [&](auto width) {
+    visit_column<width.bits>(w.indices, w.rows, n,
+                             [=](int64_t k, unsigned index) { out[k] = centroids[index]; });
+  });
   for (uint32_t i = w.starts[n]; i < w.starts[n + 1]; ++i) out[w.outlier_rows[i]] = w.values[i];
 }
 

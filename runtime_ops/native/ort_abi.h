@@ -62,7 +62,8 @@ static_assert(sizeof(void*) != 8 || sizeof(OrtCustomOp) == 208, "a field is miss
 
 namespace sardonyx::ort {
 
-constexpr uint32_t kOrtVersion = 17;  // of onnxruntime 1.17, the first with KernelContext_ParallelFor
+constexpr uint32_t kOrtVersion =
+    17;  // of onnxruntime 1.17, the first with KernelContext_ParallelFor
 
 enum ErrorCode : int { kFail = 1, kInvalidArgument = 2 };
 
@@ -97,8 +98,7 @@ using KernelInfoGetAttribute_string =
     Function<87, OrtStatus*(const OrtKernelInfo*, const char* name, char*, size_t* size)>;
 using KernelInfoGetAttributeArray_int64 =
     Function<163, OrtStatus*(const OrtKernelInfo*, const char* name, int64_t*, size_t* size)>;
-using KernelInfo_GetNodeName =
-    Function<244, OrtStatus*(const OrtKernelInfo*, char*, size_t* size)>;
+using KernelInfo_GetNodeName = Function<244, OrtStatus*(const OrtKernelInfo*, char*, size_t* size)>;
 using KernelInfoGetConstantInput_tensor =
     Function<249, OrtStatus*(const OrtKernelInfo*, size_t, int* is_constant, const OrtValue**)>;
 

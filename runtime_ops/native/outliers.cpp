@@ -23,7 +23,8 @@ Outliers<Place> sorted(const GoboMatrix& w, int64_t lists, const Make& entry) {
   out.values.resize(count);
   const auto for_outliers = [&](const auto& task) {
     for (int64_t n = 0; n < w.columns; ++n) {
-      for (uint32_t i = w.starts[n]; i < w.starts[n + 1]; ++i) task(entry(w.outlier_rows[i], n, w.values[i]));
+      for (uint32_t i = w.starts[n]; i < w.starts[n + 1]; ++i)
+        task(entry(w.outlier_rows[i], n, w.values[i]));
     }
   };
   for_outliers([&](const Entry<Place>& e) { ++out.starts[e.list + 2]; });
@@ -42,24 +43,29 @@ Outliers<Place> sorted(const GoboMatrix& w, int64_t lists, const Make& entry) {
 Outliers<uint16_t> outliers_by_piece(const GoboMatrix& w) {
   const int64_t pieces = pieces_of(w.bits, w.rows), height = height_of(w.bits, w.rows);
   const int members = members_of(w.bits);
-  return sorted<uint16_t>(w, ceil_div(w.columns, kLanes) * pieces, [=](int64_t k, int64_t n, float value) {
-    const int64_t row = k % height, piece = row / kRun * members + k / height;
-    const auto place = static_cast<uint16_t>(row % kRun * kLanes + n % kLanes);
-    return Entry<uint16_t>{n / kLanes * pieces + piece, place, value};
-  });
+  return sorted<uint16_t>(
+      w, ceil_div(w.columns, kLanes) * pieces, [=](int64_t k, int64_t n, float value) {
+        const int64_t row = k % height, piece = row / kRun * members + k / height;
+        const auto place = static_cast<uint16_t>(row % kRun * kLanes + n % kLanes);
+        return Entry<uint16_t>{n / kLanes * pieces + piece, place, value};
+      });
 }
 
 Outliers<uint32_t> outliers_by_panel(const GoboMatrix& w, const Int8Table& table) {
   const int64_t height = height_of(w.bits, w.rows);
   const int words = words_of(w.bits), block_rows = member_rows_of(w.bits);
-  return sorted<uint32_t>(w, ceil_div(w.columns, kLanes), [=, &w, &table](int64_t k, int64_t n, float value) {
-    const int64_t row = k % height, in_block = row % block_rows;
-    const int64_t place = row / block_rows * kBlockRows + k / height * block_rows +
-                          in_block % words * 4 + in_block / words;
-    const int64_t group = n / w.group_columns();
-    const float plain = table.scale(group) * table.at(group)[index_at(w.bits, w.indices, w.rows, k, n)];
-    return Entry<uint32_t>{n / kLanes, static_cast<uint32_t>(place * kLanes + n % kLanes), value - plain};
-  });
+  return sorted<uint32_t>(
+      w, ceil_div(w.columns, kLanes), [=, &w, &table](int64_t k, int64_t n, float value) {
+        const int64_t row = k % height, in_block = row % block_rows;
+        const int64_t place = row / block_rows * kBlockRows + k / height * block_rows +
+                              in_block % words * 4 + in_block / words;
+        const int64_t group = n / w.group_columns();
+        const unsigned index = with_width(
+            w.bits, [&](auto width) { return index_of<width.bits>(w.indices, w.rows, k, n); });
+        const float plain = table.scale(group) * table.at(group)[index];
+        return Entry<uint32_t>{n / kLanes, static_cast<uint32_t>(place * kLanes + n % kLanes),
+                               value - plain};
+      });
 }
 
 }  // namespace sardonyx

@@ -52,20 +52,14 @@ void arrange(const uint8_t* u, int64_t blocks, uint8_t* out) {
     }
 }
 
-void arrange_row(int bits, const uint8_t* u, int64_t blocks, uint8_t* out) {
-  switch (words_of(bits)) {
-    case 2: return arrange<2>(u, blocks, out);
-    case 4: return arrange<4>(u, blocks, out);
-    default: return arrange<8>(u, blocks, out);
-  }
-}
-
 void quantize(const Rows& r) {
   const int64_t blocks = blocks_of(r.rows), wide = blocks * kBlockRows;
   for (int64_t i = 0; i < r.m; ++i) {
     quantize_row(r.a + i * r.rows, r.rows, r.natural, r.scales + i, r.zero_points + i);
     for (int64_t k = r.rows; k < wide; ++k) r.natural[k] = 0;
-    arrange_row(r.bits, r.natural, blocks, r.u + i * wide);
+    with_width(r.bits, [&](auto width) {
+      arrange<words_of(width.bits)>(r.natural, blocks, r.u + i * wide);
+    });
   }
   if (r.u_columns)
     for (int64_t k = 0; k < wide; k += kLanes)

@@ -27,14 +27,24 @@ inline V each(const Make& make) {
 
 inline void prefetch(const uint8_t*) {}
 
-inline F16 broadcast_f(float x) { return each<F16>([&](int) { return x; }); }
-inline F16 zero_f() { return broadcast_f(0.0f); }
-inline F16 load_f(const float* p) { return each<F16>([&](int i) { return p[i]; }); }
-inline void store_f(float* p, const F16& x) { memcpy(p, x.at, sizeof x.at); }
+inline F16 broadcast_f(float x) {
+  return each<F16>([&](int) { return x; });
+}
+inline F16 zero_f() {
+  return broadcast_f(0.0f);
+}
+inline F16 load_f(const float* p) {
+  return each<F16>([&](int i) { return p[i]; });
+}
+inline void store_f(float* p, const F16& x) {
+  memcpy(p, x.at, sizeof x.at);
+}
 inline F16 load_some(const float* p, int64_t count) {
   return each<F16>([&](int i) { return i < count ? p[i] : 0.0f; });
 }
-inline void store_some(float* p, const F16& x, int64_t count) { memcpy(p, x.at, count * sizeof(float)); }
+inline void store_some(float* p, const F16& x, int64_t count) {
+  memcpy(p, x.at, count * sizeof(float));
+}
 template <class T>
 inline Vector<T> add(const Vector<T>& a, const Vector<T>& b) {
   return each<Vector<T>>([&](int i) { return a.at[i] + b.at[i]; });
@@ -64,15 +74,25 @@ inline float fma(float a, float b, float c) {
 inline F16 fma(const F16& a, const F16& b, const F16& c) {
   return each<F16>([&](int i) { return fma(a.at[i], b.at[i], c.at[i]); });
 }
-inline F16 widen_u8(const uint8_t* p) { return each<F16>([&](int i) { return (float)p[i]; }); }
+inline F16 widen_u8(const uint8_t* p) {
+  return each<F16>([&](int i) { return (float)p[i]; });
+}
 
-inline I16 broadcast_i(int32_t x) { return each<I16>([&](int) { return x; }); }
-inline I16 zero_i() { return broadcast_i(0); }
-inline I16 load_i(const int32_t* p) { return each<I16>([&](int i) { return p[i]; }); }
+inline I16 broadcast_i(int32_t x) {
+  return each<I16>([&](int) { return x; });
+}
+inline I16 zero_i() {
+  return broadcast_i(0);
+}
+inline I16 load_i(const int32_t* p) {
+  return each<I16>([&](int i) { return p[i]; });
+}
 inline I16 load_some(const int32_t* p, int64_t count) {
   return each<I16>([&](int i) { return i < count ? p[i] : 0; });
 }
-inline void store_i(int32_t* p, const I16& x) { memcpy(p, x.at, sizeof x.at); }
+inline void store_i(int32_t* p, const I16& x) {
+  memcpy(p, x.at, sizeof x.at);
+}
 inline int32_t round_to_int(float x) {  // to even; |x| is far below 2^22
   constexpr float shift = 12582912.0f;
   return (int32_t)((x + shift) - shift);
@@ -80,12 +100,16 @@ inline int32_t round_to_int(float x) {  // to even; |x| is far below 2^22
 inline I16 round_to_int(const F16& x) {
   return each<I16>([&](int i) { return round_to_int(x.at[i]); });
 }
-inline F16 to_float(const I16& x) { return each<F16>([&](int i) { return (float)x.at[i]; }); }
+inline F16 to_float(const I16& x) {
+  return each<F16>([&](int i) { return (float)x.at[i]; });
+}
 inline void store_u8(uint8_t* p, const I16& x) {  // clipped to 0 .. 255
   for (int i = 0; i < 16; ++i) p[i] = (uint8_t)(x.at[i] < 0 ? 0 : x.at[i] > 255 ? 255 : x.at[i]);
 }
 
-inline B64 zero_b() { return each<B64>([](int) { return 0u; }); }
+inline B64 zero_b() {
+  return each<B64>([](int) { return 0u; });
+}
 inline B64 load_b(const uint8_t* p) {
   return each<B64>([&](int i) {
     return p[4 * i] | p[4 * i + 1] << 8 | p[4 * i + 2] << 16 | (uint32_t)p[4 * i + 3] << 24;

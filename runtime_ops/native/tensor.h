@@ -9,7 +9,13 @@ namespace sardonyx {
 
 // Element types by their numbers in ONNX (TensorProto.DataType).
 enum class Type : int32_t {
-  float32 = 1, uint8 = 2, uint16 = 4, int32 = 6, int64 = 7, float16 = 10, float64 = 11,
+  float32 = 1,
+  uint8 = 2,
+  uint16 = 4,
+  int32 = 6,
+  int64 = 7,
+  float16 = 10,
+  float64 = 11,
   bfloat16 = 16
 };
 

@@ -166,7 +166,7 @@ def test_int8_with_outliers(run_op, random_matrix, bits, m, share):
     expected = int8_meaning(a, w)
     found = run_op("GoboMatMul", a, w, compute="int8")
     size = np.abs(a).max(1, keepdims=True) * np.abs(w.weights).sum(0)
-    assert np.max(np.abs(found - expected) / size) < 1e-6
+    assert np.max(np.abs(found - expected) / size) < 4e-6
 
 
 def test_int8_of_odd_rows(run_op, random_matrix):
