@@ -205,7 +205,7 @@ def _quantized(weight: Quantized, verdict: str) -> Answer:
         ("weight", "\n".join(notes.originals)),
         ("was", f"{notes.original}, read by {notes.replaces}"),
         ("role", notes.role),
-        ("is", f"{notes.format}: {notes.bits}-bit indices into {1 << notes.bits} centroids"),
+        ("is", f"{notes.format}: {notes.bits}-bit indices into {_tables(weight)}"),
         ("outliers", f"{outliers:,} of {weight.size:,} ({notes.outlier_share}), kept in {dtype}"),
         ("SQNR", "exact: nothing was lost" if lossless else f"{notes.sqnr_db:.2f} dB"),
         *([("products", notes.compute)] if notes.compute != "fp32" else []),
@@ -214,6 +214,13 @@ def _quantized(weight: Quantized, verdict: str) -> Answer:
         ("stored as", "\n".join(map(_sized, parts.values()))),
     ]
     return Answer(verdict, facts)
+
+
+def _tables(weight: Quantized) -> str:
+    groups, count = weight.parts["centroids"].shape[0], 1 << weight.notes.bits
+    if groups == 1:
+        return f"{count} centroids"
+    return f"{groups} tables of {count} centroids, one for each group of columns"
 
 
 def _shrunk(before: int, after: int) -> str:

@@ -31,7 +31,7 @@ class TensorEntry(Part):
     op: str = Field(description="op of that node in the source")
     format: str = Field(description="number format, as codebook3/tensor")
     bits: int = Field(description="bits of an index")
-    groups: int = Field(description="tables or scales in the tensor")
+    groups: int = Field(description="tables of centroids in the tensor")
     outliers: int = Field(description="weights kept in floating point")
     outlier_share: float = Field(description="outliers among the tensor's weights, 0 to 1")
     sqnr_db: float | None = Field(

@@ -22,13 +22,13 @@ from sardonyx.passes.tied import TiedWeight, tied_weights
 from sardonyx.passes.weights import other_constants, weight_count, weight_uses
 from sardonyx.runtime_ops.codebook import Solver
 from sardonyx.runtime_ops.errors import InputError
-from sardonyx.runtime_ops.formats import Format
 from sardonyx.runtime_ops.gobo import GoboTensor, Loss, Settings, encode
 from sardonyx.runtime_ops.int8_product import MOST_ROWS
 from sardonyx.runtime_ops.ops import Compute
 from sardonyx.runtime_ops.outliers import Rule, check_threshold
 
 Coded = tuple[GoboTensor, Loss]
+Groups = Annotated[int, Field(ge=1)]
 
 
 @dataclass(frozen=True)
@@ -43,12 +43,17 @@ class Gobo(Pass):
     ``bits``: of an index; a table by role (`passes.roles`) where roles differ, as ``{default = 3,
     value = 4}``. ``role_layers``: by a model's number of layers, in how many of the first ones a
     role's own bits hold; empty: in all. ``outliers`` and ``threshold``: which weights stay in
-    floating point (`runtime_ops.outliers`).
-    ``solver``: how centroids are fitted (`runtime_ops.codebook`). ``min_weights``: smaller tensors
-    are left alone. ``compute``: ``int8`` lets the kernels of products round activations to 8 bits
-    a row (`runtime_ops.int8_product`), as the reference executor then does; stock onnxruntime runs
-    the ops' bodies, in floating point. Left out, with the reason in notes and report, where weights
-    are not float32 or the sum would not fit.
+    floating point (`runtime_ops.outliers`). ``solver``: how centroids are fitted
+    (`runtime_ops.codebook`). ``min_weights``: smaller tensors are left alone.
+
+    ``groups``: how many groups of consecutive columns of W (outputs of the product) have centroids
+    of their own; fewer where there are fewer columns. ``embedding_groups``: the same for weights
+    that take ``embedding_bits``, whose columns are the rows of the table: apart from each other in
+    meaning, and many. Stock onnxruntime needs memory for each group of a weight while a session is
+    created, 0.3 MB at 3 bits. ``compute``: ``int8`` lets the kernels of products round activations
+    to 8 bits a row (`runtime_ops.int8_product`), as the reference executor then does; stock
+    onnxruntime runs the ops' bodies, in floating point. Left out, with the reason in notes and
+    report, where weights are not float32 or the sum would not fit.
 
     Does not fire on a weight
 
@@ -68,6 +73,8 @@ class Gobo(Pass):
     threshold: float | None = None
     solver: Solver = "paper"
     min_weights: Annotated[int, Field(ge=1)] = 4096
+    groups: Groups = 1
+    embedding_groups: Groups = 1
     compute: Compute = "fp32"
 
     name: ClassVar[str] = "gobo"
@@ -164,7 +171,8 @@ class Gobo(Pass):
         return [jobs[i].result() for i in range(len(weights))]
 
     def _encode(self, weight: TiedWeight, bits: int) -> Coded:
-        settings = Settings(bits, self.outliers, self.threshold, self.solver)
+        groups = self.embedding_groups if weight.gathered else self.groups
+        settings = Settings(bits, self.outliers, self.threshold, self.solver, groups)
         try:
             return encode(weight.view.matrix(), settings)
         except ValueError as error:
@@ -185,7 +193,7 @@ def _entry(
         place=place,
         views=weight.views,
         tensor=tensor,
-        format=Format("codebook", tensor.bits),
+        format=tensor.format,
         sqnr_db=loss.sqnr_db,
         bytes_before=weight.nbytes,
         bytes_after=tensor.nbytes,

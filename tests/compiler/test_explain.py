@@ -63,6 +63,17 @@ def test_how_products_are_computed(explained, bert, compute):
     assert (by_role["query"], by_role["embedding"]) == (compute, "fp32")
 
 
+def test_tables_of_groups(explained, bert):
+    answers = explained(bert, with_report=True, overrides=["gobo.groups=8"])
+    name = "encoder.layer.0.attention.self.query.weight"
+    entry = next(entry for entry in answers.quantized if entry.name == name)
+    assert (entry.format, entry.groups) == ("codebook3/8 groups", 8)
+    facts = dict(answers.about(name).facts)
+    tables = "8 tables of 8 centroids, one for each group of columns"
+    assert facts["is"] == f"codebook3/8 groups: 3-bit indices into {tables}"
+    assert f"{name}.centroids: float32 [8, 8], 256 bytes" in facts["stored as"]
+
+
 def test_all_names_of_a_weight_lead_to_it(tied):
     facts = tied.about("W").facts
     assert ("weight", "W\nV") in facts

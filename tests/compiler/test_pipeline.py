@@ -91,6 +91,17 @@ def test_products_by_integers(bert, run_ort, target):
     assert 0.99 < cosine < 1 - 1e-6  # 8 and 7 bits; it is not what floats make
 
 
+@pytest.mark.parametrize("target", ["portable", "cpu"])
+def test_tables_of_groups(bert, run_ort, target):
+    overrides = ["gobo.groups=8", "gobo.embedding_groups=2"]
+    done = compile(bert, "gobo", target=target, overrides=overrides, verify="full")
+    assert {entry.groups for entry in done.report.tensors} == {2, 8}
+    assert done.report.verification.unchecked == []
+    again = compile(done.model, "float", target=target)
+    feeds = {v.name: np.arange(14).reshape(2, 7) % 2 for v in bert.graph.input}
+    np.testing.assert_array_equal(*(run_ort(each.model, feeds)[0] for each in (done, again)))
+
+
 def test_a_model_that_onnxruntime_fused(bert_file, tmp_path, census):
     """Its optimizer hides most weights in Attention and EmbedLayerNormalization."""
     fused = optimize_model(str(bert_file), "bert", num_heads=4, hidden_size=64, opt_level=0)

@@ -11,6 +11,7 @@ from sardonyx.runtime_ops.formats import Format
 def test_str():
     assert str(Format("codebook", 3)) == "codebook3/tensor"
     assert str(Format("uniform", 8, "channel")) == "uniform8/channel"
+    assert str(Format("codebook", 3, "group", 24)) == "codebook3/24 groups"
 
 
 @pytest.mark.parametrize(
@@ -24,3 +25,5 @@ def test_str():
 )
 def test_nbytes(bits, rows, columns, outliers, dtype, nbytes):
     assert Format("codebook", bits).nbytes(rows, columns, outliers, np.dtype(dtype)) == nbytes
+    more = Format("codebook", bits, "group", 4).nbytes(rows, columns, outliers, np.dtype(dtype))
+    assert more == nbytes + 3 * (1 << bits) * np.dtype(dtype).itemsize

@@ -33,13 +33,18 @@ def check(weights, choice):
     mask[k, n] = True
     assert mask.sum() == tensor.values.size
     assert decoded.dtype == weights.dtype == tensor.centroids.dtype == tensor.values.dtype
-    assert tensor.centroids.shape == (1, 2**choice.bits)
+    columns = np.arange(weights.shape[1])
+    width = -(-columns.size // choice.groups)
+    tables = columns // width
+    np.testing.assert_array_equal(tensor.tables, tables, strict=True)
+    assert tensor.centroids.shape == (tables[-1] + 1, 2**choice.bits)
+    assert -(-columns.size // len(tensor.centroids)) == width  # what an op tells from the shapes
     assert np.all(np.diff(wide(tensor.centroids)) >= 0)
     np.testing.assert_array_equal(wide(tensor.values), wide(weights[k, n]))
     np.testing.assert_array_equal(wide(decoded)[mask], wide(weights)[mask])
     assert not tensor.unpacked()[mask].any()
     error = np.abs(wide(decoded) - wide(weights))
-    least = np.abs(wide(weights)[..., None] - wide(tensor.centroids[0])).min(axis=-1)
+    least = np.abs(wide(weights)[..., None] - wide(tensor.centroids)[tables]).min(axis=-1)
     np.testing.assert_array_equal(error[~mask], least[~mask])
     check_sqnr(weights, error, loss)
     check_size(tensor)
@@ -63,7 +68,9 @@ def check_size(tensor):
     extra = outliers * (tensor.positions.itemsize - 2)
     expected = tensor.format.nbytes(tensor.rows, tensor.columns, outliers, dtype) + extra
     assert tensor.nbytes == expected
-    assert str(tensor.format) == f"codebook{tensor.bits}/tensor"
+    groups = len(tensor.centroids)
+    shared = "tensor" if groups == 1 else f"{groups} groups"
+    assert str(tensor.format) == f"codebook{tensor.bits}/{shared}"
 
 
 @st.composite
@@ -72,7 +79,7 @@ def choices(draw):
         st.sampled_from([("logpdf", -9.0, 1.0), ("z", 0.5, 4.0), ("share", 0.0, 1.0)])
     )
     threshold = draw(st.none() | st.floats(low, high))
-    return Settings(draw(st.integers(2, 8)), rule, threshold)
+    return Settings(draw(st.integers(2, 8)), rule, threshold, groups=draw(st.integers(1, 50)))
 
 
 @settings(max_examples=200, deadline=None)
@@ -90,10 +97,53 @@ def test_encode(choice, rows, columns, dtype, scale, seed):
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(2, 4), st.integers(1, 30), st.integers(1, 30), st.integers(0, 2**32))
-def test_encode_optimal(bits, rows, columns, seed):
+@given(
+    st.integers(2, 4),
+    st.integers(1, 30),
+    st.integers(1, 30),
+    st.integers(1, 9),
+    st.integers(0, 2**32),
+)
+def test_encode_optimal(bits, rows, columns, groups, seed):
     weights = np.random.default_rng(seed).standard_t(4, (rows, columns)).astype(np.float32)
-    check(weights, Settings(bits, solver="optimal"))
+    check(weights, Settings(bits, solver="optimal", groups=groups))
+
+
+@pytest.mark.parametrize("solver", ["paper", "optimal"])
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_group_is_encoded_as_a_matrix_of_its_own(normal, solver, turned):
+    """But for the outliers, which are those of the whole."""
+    weights = normal(64, 40) * np.linspace(0.5, 2, 40, dtype=np.float32)
+    given = np.asfortranarray(weights) if turned else weights
+    tensor, mask = check(given, Settings(3, solver=solver, groups=3))
+    _, whole = check(weights, Settings(3, solver=solver))
+    np.testing.assert_array_equal(mask, whole)
+    assert whole.any()
+    for table, columns in zip(
+        tensor.centroids, [slice(14), slice(14, 28), slice(28, 40)], strict=True
+    ):
+        part = weights[:, columns]
+        alone = fit(part[~mask[:, columns]], 3, solver).centroids.astype(np.float32)
+        np.testing.assert_array_equal(table, alone)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 6))
+def test_groups_never_lose_more(seed, groups):
+    """Where centroids are the best there are, and a group's columns all lie in one of fewer."""
+    weights = np.random.default_rng(seed).standard_t(4, (20, 24)).astype(np.float32)
+    losses = [
+        encode(weights, Settings(2, solver="optimal", groups=many))[1].sqnr_db
+        for many in (1, groups, 12 if groups in (1, 2, 3, 4, 6) else groups, 24)
+    ]
+    assert all(b >= a - 1e-5 for a, b in itertools.pairwise(losses))  # rounded to float32
+
+
+def test_columns_of_another_size_want_groups(normal):
+    weights = normal(64, 40)
+    weights[:, 20:] *= 8
+    one, two = (encode(weights, Settings(3, groups=groups))[1].sqnr_db for groups in (1, 2))
+    assert two > one + 1
 
 
 @pytest.mark.parametrize("rule", ["logpdf", "z", "share"])
@@ -240,6 +290,16 @@ def test_contradiction_names_what_is_wrong(normal):
     dropped = replace(tensor, positions=tensor.positions[:0], values=tensor.values[:0])
     assert "nearest centroid" in contradiction(weights, dropped)
     assert contradiction(weights, tensor) == ""
+
+
+def test_contradiction_looks_at_the_column_s_own_table(normal):
+    weights = normal(40, 50)
+    tensor, _ = encode(weights, Settings(groups=5))
+    assert contradiction(weights, tensor) == ""
+    swapped = replace(tensor, centroids=tensor.centroids[[0, 1, 3, 2, 4]])
+    fewer = replace(tensor, centroids=tensor.centroids[:4])
+    for other in (swapped, fewer):
+        assert "nearest centroid" in contradiction(weights, other)
 
 
 def test_contradiction_looks_at_every_column():

@@ -29,8 +29,9 @@ def spread(seed, *shape, scale=1.0):
     return (np.random.default_rng(seed).standard_t(4, shape) * scale).astype(np.float32)
 
 
-def encoded(rows, columns, bits=3, share=0.02, seed=0):
-    return encode(spread(seed, rows, columns, scale=0.04), Settings(bits, "share", share))[0]
+def encoded(rows, columns, bits=3, share=0.02, seed=0, groups=1):
+    settings = Settings(bits, "share", share, groups=groups)
+    return encode(spread(seed, rows, columns, scale=0.04), settings)[0]
 
 
 @given(ROWS)
@@ -139,20 +140,30 @@ def test_the_largest_sums(code, zero_point, weight):
 
 @pytest.mark.parametrize("bits", range(2, 9))
 @pytest.mark.parametrize("share", [0.0, 0.05, 1.0])
-def test_weights_are_rounded_centroids(bits, share):
-    tensor = encoded(40, 24, bits, share)
+@pytest.mark.parametrize("groups", [1, 5])
+def test_weights_are_rounded_centroids(bits, share, groups):
+    tensor = encoded(40, 24, bits, share, groups=groups)
     weights, scale = integer_weights(tensor)
     mask = np.zeros(weights.shape, bool)
     mask[tensor.outlier_places()] = True
-    assert np.all(weights[mask] == integer_centroids(tensor.centroids)[0][0, 0])
-    error = np.abs(weights * scale - tensor.decode())[~mask]
-    assert np.all(error <= scale.max(initial=0) * 0.501)
+    tables, _ = integer_centroids(tensor.centroids)
+    k, n = tensor.outlier_places()
+    assert np.all(weights[k, n] == tables[tensor.tables[n], 0])
+    assert len(set(scale)) == (groups if share < 1 else 1)
+    error = np.abs(weights * scale - tensor.decode()) / np.maximum(scale, 1e-30)
+    assert np.all(error[~mask] <= 0.501)
 
 
-@given(seed=SEEDS, k=st.integers(1, 90), n=st.integers(1, 40), share=st.sampled_from([0, 0.1, 1]))
-def test_the_product(seed, k, n, share):
+@given(
+    seed=SEEDS,
+    k=st.integers(1, 90),
+    n=st.integers(1, 40),
+    share=st.sampled_from([0, 0.1, 1]),
+    groups=st.integers(1, 9),
+)
+def test_the_product(seed, k, n, share, groups):
     """No farther from that of the weights than codes and integer centroids may be."""
-    tensor, a = encoded(k, n, 3, share, seed), spread(seed + 1, 4, k)
+    tensor, a = encoded(k, n, 3, share, seed, groups), spread(seed + 1, 4, k)
     weights, column_scales = integer_weights(tensor)
     _, scale, _ = quantize_rows(a)
     found = int8_product(a, tensor)

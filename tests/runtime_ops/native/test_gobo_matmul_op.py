@@ -6,7 +6,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from sardonyx.runtime_ops.ops import OPS
 from sardonyx.runtime_ops.packing import LAYOUTS
 
 BITS = range(2, 9)
@@ -115,7 +114,7 @@ def uneven(rows, columns):
 
 @pytest.mark.parametrize("bits", BITS)
 @pytest.mark.parametrize("compute", ["fp32", "int8"])
-def test_uneven_outliers(run_op, random_matrix, bits, compute):
+def test_uneven_outliers(run_op, random_matrix, int8_meaning, bits, compute):
     w = random_matrix(bits, 100, 50, outliers=uneven(100, 50))
     a = whole(6, 100)
     a[:, 0], a[:, 1] = 64, -64
@@ -132,13 +131,6 @@ def test_threads_change_nothing(run_op, random_matrix, compute):
     np.testing.assert_array_equal(*results)
 
 
-def int8_meaning(a, w, bias=None):
-    """The op by its definition in numpy."""
-    op = OPS[f"GoboMatMul{w.bits}" if bias is None else f"GoboLinear{w.bits}"]
-    more = [] if bias is None else [bias]
-    return op.meaning(a, *w.arrays.values(), *more, shape=w.indices.shape, compute="int8")
-
-
 @settings(max_examples=100)
 @given(
     bits=st.sampled_from(BITS),
@@ -149,7 +141,7 @@ def int8_meaning(a, w, bias=None):
     shift=st.sampled_from([0.0, 3.0, -3.0]),
     seed=st.integers(0, 99),
 )
-def test_int8(run_op, random_matrix, bits, rows, columns, m, part, shift, seed):
+def test_int8(run_op, random_matrix, int8_meaning, bits, rows, columns, m, part, shift, seed):
     groups = 1 + int(part * (columns - 1))
     w = random_matrix(bits, rows, columns, groups=groups, outliers=0.0, whole=False, seed=seed)
     a, bias = normal(m, rows, seed=seed) + np.float32(shift), normal(columns)
@@ -160,7 +152,7 @@ def test_int8(run_op, random_matrix, bits, rows, columns, m, part, shift, seed):
 @pytest.mark.parametrize("bits", BITS)
 @pytest.mark.parametrize("m", [1, 4, 33, 200, 600])
 @pytest.mark.parametrize("share", [0.002, 0.05, 1.0])
-def test_int8_with_outliers(run_op, random_matrix, bits, m, share):
+def test_int8_with_outliers(run_op, random_matrix, int8_meaning, bits, m, share):
     """The sum of outliers is in float32, in an order of the kernel's own."""
     w, a = random_matrix(bits, 400, 50, whole=False, outliers=share), normal(m, 400)
     expected = int8_meaning(a, w)
@@ -169,7 +161,7 @@ def test_int8_with_outliers(run_op, random_matrix, bits, m, share):
     assert np.max(np.abs(found - expected) / size) < 4e-6
 
 
-def test_int8_of_odd_rows(run_op, random_matrix):
+def test_int8_of_odd_rows(run_op, random_matrix, int8_meaning):
     w = random_matrix(3, 64, 20, whole=False, outliers=0.0)
     a = normal(6, 64)
     a[0] = 0

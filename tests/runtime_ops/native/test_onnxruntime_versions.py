@@ -39,7 +39,7 @@ def test_one_file_for_all(version, library, cases, tmp_path):
     assert ran.returncode == 0, ran.stderr
     found, count = ran.stdout.split()
     assert version == "newest" or found.startswith(version.removesuffix("*"))
-    assert int(count) == 35
+    assert int(count) == 49
 
 
 @pytest.mark.heavy
