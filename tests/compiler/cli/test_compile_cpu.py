@@ -86,7 +86,7 @@ def test_gobo_under_full_verification(cli, folder, bert):
     ran = cli("compile", "m.onnx", "--recipe", "gobo", "--target", "cpu", "--verify", "full")
     assert (ran.code, ran.err) == (0, "")
     shown = words(ran.out)
-    assert "2 Attention, 2 BiasGelu." in shown
+    assert "2 Attention, 2 BiasGelu, 10 GoboLinear3." in shown
     assert "weights decoded. Whole models differ by" in shown
     assert cli("explain", "m.gobo.onnx").code == 0
     assert cli("diff", "m.onnx", "m.gobo.onnx").code == 0
