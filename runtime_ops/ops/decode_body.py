@@ -63,15 +63,17 @@ def _code_lines(layout: Layout, name: str) -> list[str]:
     if len(layout.fields) == 1:
         return [f"{name} = Cast <to = 6> (planes)"]
     sources, shifts, mix = _mix(layout)
-    factors = [factor for row in mix for factor in row]
+    # from 128: before 1.24, onnxruntime multiplies no int8 by uint8
+    factors = [128 + factor for row in mix for factor in row]
     return [
         f"sources = Constant <value_ints = {sources}> ()",
         f"shifts = Constant <value = uint8[{len(shifts)}, 1] {_braces(shifts)}> ()",
         "copies = Gather <axis = -2> (planes, sources)",
         'shifted = BitShift <direction = "RIGHT"> (copies, shifts)',
         "parts = Concat <axis = -2> (planes, shifted)",
-        f"mix = Constant <value = int8[{len(mix)}, {len(mix[0])}] {_braces(factors)}> ()",
-        f"{name} = MatMulInteger (mix, parts)",
+        f"mix = Constant <value = uint8[{len(mix)}, {len(mix[0])}] {_braces(factors)}> ()",
+        "mix_zero = Constant <value = uint8 {128}> ()",
+        f"{name} = MatMulInteger (mix, parts, mix_zero)",
     ]
 
 
