@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sardonyx.models import embed, minilm_l3_onnx, minilm_tokenizer
+from sardonyx.runtime_ops import session
 
 FOLDER = Path("build/demo")
 
@@ -35,12 +36,18 @@ def main() -> None:
     command = Path(sys.executable).with_name("compile")
     subprocess.run([command, original, "--recipe", "gobo", "-o", compiled], check=True)
 
-    before, after = similarities(original), similarities(compiled)
-    table = Table("first sentence", "second sentence", "original", "compiled")
-    table.title = "Cosine similarity of sentence embeddings, in stock onnxruntime"
-    for (first, second), a, b in zip(SENTENCES, before, after, strict=True):
-        table.add_row(first, second, f"{a:.3f}", f"{b:.3f}")
+    native = session(compiled)
+    runs = (ort.InferenceSession(original), ort.InferenceSession(compiled), native)
+    table = Table("first sentence", "second sentence", "original", "compiled", "native ops")
+    table.title = "Cosine similarity of sentence embeddings"
+    columns = zip(*map(similarities, runs), strict=True)
+    for (first, second), values in zip(SENTENCES, columns, strict=True):
+        table.add_row(first, second, *(f"{value:.3f}" for value in values))
     console.print(table)
+    if native.native.active:
+        console.print(f"Native ops ({native.native.detail}): weights stay packed in memory.")
+    else:
+        console.print(f"The native ops were not used: {native.native.detail}.")
     for path in (original, compiled):
         console.print(f"{path.stat().st_size / 1e6:7.2f} MB  {path}")
     console.print(
@@ -49,12 +56,11 @@ def main() -> None:
     )
 
 
-def similarities(model: Path) -> list[float]:
+def similarities(runner: ort.InferenceSession) -> list[float]:
     """Cosine similarity of each pair of sentences."""
-    session = ort.InferenceSession(model)
     flat = [sentence for pair in SENTENCES for sentence in pair]
-    inputs = [info.name for info in session.get_inputs()]
-    vectors = embed(partial(session.run, None), minilm_tokenizer(), flat, inputs=inputs)
+    inputs = [info.name for info in runner.get_inputs()]
+    vectors = embed(partial(runner.run, None), minilm_tokenizer(), flat, inputs=inputs)
     return [float(value) for value in np.sum(vectors[::2] * vectors[1::2], axis=1)]
 
 
