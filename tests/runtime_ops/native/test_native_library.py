@@ -3,6 +3,8 @@
 import logging
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import onnx
@@ -107,6 +109,35 @@ def test_left_out_on_request(model, runs, quiet, tmp_path, monkeypatch, caplog):
     assert (native.active, native.detail) == (False, "SARDONYX_NATIVE=0 leaves them out")
     assert not caplog.records
     assert "MatMul" in executed(model, quiet, tmp_path / "optimized.onnx")
+
+
+def test_options_that_hold_it_already(model, runs, quiet, tmp_path, monkeypatch):
+    """What is said of a session is true of it, whatever its options were used for before."""
+    assert runs().active
+    monkeypatch.setenv("SARDONYX_NATIVE", "0")
+    assert not runs().active
+    assert "MatMul" in executed(model, quiet, tmp_path / "stock.onnx")
+    monkeypatch.setenv("SARDONYX_NATIVE", str(tmp_path / "missing.so"))
+    assert not runs().active
+    assert "MatMul" in executed(model, quiet, tmp_path / "missing.onnx")
+    monkeypatch.undo()
+    assert runs().active
+    assert executed(model, quiet, tmp_path / "native.onnx") == {"GoboMatMul3"}
+
+
+def test_threads_that_share_options(model):
+    """onnxruntime would refuse options that hold the library twice."""
+
+    class Slow(ort.SessionOptions):
+        def register_custom_ops_library(self, path):
+            time.sleep(0.1)  # until all threads want it
+            super().register_custom_ops_library(path)
+
+    options = Slow()
+    with ThreadPoolExecutor(4) as threads:
+        said = list(threads.map(lambda _: register(options).active, range(4)))
+    assert said == [True] * 4
+    assert session(model.SerializeToString(), options).native.active
 
 
 def test_a_package_without_the_library(runs, monkeypatch, tmp_path, caplog):
