@@ -108,7 +108,7 @@ def register(options: ort.SessionOptions) -> Native:
 def _path() -> Path:
     """The library, beside the package, which in an editable install lies in several folders."""
     if chosen := os.environ.get("SARDONYX_NATIVE"):
-        return Path(chosen)
+        return Path(chosen).absolute()  # a bare name would be looked for elsewhere
     for folder in runtime_ops.__path__:
         path = Path(folder) / "native" / NAME
         if path.is_file():

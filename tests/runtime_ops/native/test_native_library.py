@@ -1,6 +1,7 @@
 """Sessions with the native ops, and what happens where those cannot be used."""
 
 import logging
+import shutil
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ import onnxruntime as ort
 import pytest
 
 from sardonyx import runtime_ops
-from sardonyx.runtime_ops import register, session
+from sardonyx.runtime_ops import native_library, register, session
 from sardonyx.runtime_ops.errors import InputError
 from sardonyx.runtime_ops.ops import OPS
 
@@ -138,6 +139,14 @@ def test_threads_that_share_options(model):
         said = list(threads.map(lambda _: register(options).active, range(4)))
     assert said == [True] * 4
     assert session(model.SerializeToString(), options).native.active
+
+
+def test_a_path_from_the_current_folder(runs, monkeypatch, tmp_path):
+    shutil.copy(native_library._path(), tmp_path / "mine.so")
+    monkeypatch.chdir(tmp_path)
+    for chosen in ("mine.so", "./mine.so"):
+        monkeypatch.setenv("SARDONYX_NATIVE", chosen)
+        assert runs().active
 
 
 def test_a_package_without_the_library(runs, monkeypatch, tmp_path, caplog):
