@@ -7,6 +7,7 @@ that file for it; ``SARDONYX_CPU=scalar|avx2|avx512`` narrows which instructions
 import ctypes
 import logging
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -132,6 +133,6 @@ def _hidden(options: ort.SessionOptions) -> Iterator[None]:
 
 def _fallen_back(error: Exception) -> Native:
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    why = lines[0].rstrip(".")
+    why = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", lines[0]).rstrip(".")
     _log.warning("the native GOBO ops, of float32 models, are not used: %s", why)
     return Native(False, why)
