@@ -80,8 +80,11 @@ def integer_product(
 
 
 def int8_product(a: Floats, tensor: GoboTensor) -> Floats:
-    """``A @ W`` of float32 [..., K] by integers: [..., N]. The order in which outliers are added is
-    not part of the meaning."""
+    """``A @ W`` of float32 [..., K] by integers: [..., N].
+
+    The order in which outliers are added is not part of the meaning, nor whether z is taken from
+    each u or, times the sum of their values, from the sum of their products.
+    """
     codes, scale, zero_points = quantize_rows(a)
     weights, column_scales = integer_weights(tensor)
     k, n = tensor.outlier_places()

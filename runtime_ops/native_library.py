@@ -7,11 +7,13 @@ that file for it; ``SARDONYX_CPU=scalar|avx2|avx512`` narrows which instructions
 import ctypes
 import logging
 import os
+import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from weakref import WeakSet
+from threading import Lock
+from weakref import WeakKeyDictionary
 
 import onnxruntime as ort
 
@@ -24,8 +26,11 @@ _CPUS = ("", "scalar", "avx2", "avx512")
 
 _log = logging.getLogger("sardonyx")
 
-_registered: WeakSet[ort.SessionOptions] = WeakSet()
-"""Options that hold the library: onnxruntime refuses it a second time."""
+_libraries: WeakKeyDictionary[ort.SessionOptions, ctypes.CDLL] = WeakKeyDictionary()
+"""The library that options hold, for good: onnxruntime refuses it a second time."""
+
+_lock = Lock()
+"""Of ``_libraries``: threads may share options."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +50,13 @@ class Session(ort.InferenceSession):  # type: ignore[misc]
         """Fall back where the session cannot be created with the ops but can be without."""
         self.native = register(options)
         try:
-            super().__init__(model, options, providers=providers)
+            with nullcontext() if self.native.active else _hidden(options):
+                super().__init__(model, options, providers=providers)
         except Exception as error:
             if not self.native.active:
                 raise
             try:
-                with _hidden():
+                with _hidden(options):
                     super().__init__(model, options, providers=providers)
             except Exception:
                 raise error from None
@@ -66,7 +72,7 @@ def session(
 
     ``options``: are changed (`register`). ``providers``: by default the CPU. Where the ops cannot
     be used, the session is that of stock onnxruntime: one log line and its ``native`` say why.
-    Raises what onnxruntime raises.
+    Raises what onnxruntime raises, and InputError as `register`.
     """
     options = ort.SessionOptions() if options is None else options
     return Session(model, options, ["CPUExecutionProvider"] if providers is None else providers)
@@ -76,8 +82,10 @@ def register(options: ort.SessionOptions) -> Native:
     """Let sessions with these options use the native ops; says whether they can.
 
     They cannot where the package was installed without a C++ compiler, or where onnxruntime does
-    not take the library: then one log line says so, and sessions run the ops' bodies. Raises
-    InputError where SARDONYX_CPU is none of its values.
+    not take the library: then one log line says so, and sessions run the ops' bodies. Where they
+    can, onnxruntime refuses a model that the ops cannot run, such as one in float16: only `session`
+    falls back on its bodies. Options keep the ops for good. Raises InputError where SARDONYX_CPU is
+    none of its values.
     """
     cpu = os.environ.get("SARDONYX_CPU", "")
     if cpu not in _CPUS:
@@ -85,11 +93,13 @@ def register(options: ort.SessionOptions) -> Native:
     if os.environ.get("SARDONYX_NATIVE") == "0":
         return Native(False, "SARDONYX_NATIVE=0 leaves them out")
     try:
-        path = _path()
-        kernels = ctypes.CDLL(str(path)).sardonyx_kernels
-        if options not in _registered:
-            options.register_custom_ops_library(str(path))
-            _registered.add(options)
+        path = str(_path())
+        library = ctypes.CDLL(path)
+        kernels = library.sardonyx_kernels
+        with _lock:
+            if options not in _libraries:
+                options.register_custom_ops_library(path)
+                _libraries[options] = library
     except Exception as error:
         return _fallen_back(error)
     kernels.restype = ctypes.c_char_p
@@ -99,7 +109,7 @@ def register(options: ort.SessionOptions) -> Native:
 def _path() -> Path:
     """The library, beside the package, which in an editable install lies in several folders."""
     if chosen := os.environ.get("SARDONYX_NATIVE"):
-        return Path(chosen)
+        return Path(chosen).absolute()  # a bare name would be looked for elsewhere
     for folder in runtime_ops.__path__:
         path = Path(folder) / "native" / NAME
         if path.is_file():
@@ -108,18 +118,21 @@ def _path() -> Path:
 
 
 @contextmanager
-def _hidden() -> Iterator[None]:
-    """Within, sessions that this thread creates do not find the native ops."""
-    hide = ctypes.CDLL(str(_path())).sardonyx_hide
-    hide(1)
+def _hidden(options: ort.SessionOptions) -> Iterator[None]:
+    """Within, sessions that this thread creates do not find the native ops of these options."""
+    library = _libraries.get(options)
+    if library is None:
+        yield
+        return
+    library.sardonyx_hide(1)
     try:
         yield
     finally:
-        hide(0)
+        library.sardonyx_hide(0)
 
 
 def _fallen_back(error: Exception) -> Native:
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    why = lines[0].rstrip(".")
+    why = re.sub(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ", "", lines[0]).rstrip(".")
     _log.warning("the native GOBO ops, of float32 models, are not used: %s", why)
     return Native(False, why)

@@ -57,7 +57,7 @@ def run_model(
             table.add_row(*map(escape, row))
         out.print(table)
         if ran.native and not ran.native.active:
-            note = f"The native GOBO ops were not used: {ran.native.detail}."
+            note = f"The native GOBO ops, of float32 models, were not used: {ran.native.detail}."
             out.print(note, markup=False, soft_wrap=True)
         if output is not None:
             with replacing(output) as temporary, temporary.open("wb") as file:

@@ -87,7 +87,9 @@ void check_arrays(const Encoded& e) {
                 std::to_string(1 << e.bits) + "] with 1 to N = " + std::to_string(columns) +
                 " groups" + kAgain);
   }
-  if (e.positions.type != Type::uint16) want_type("positions", e.positions, Type::int32);
+  if (e.positions.type != Type::uint16 && e.positions.type != Type::int32) {
+    throw Error("positions is " + name(e.positions.type) + ", must be uint16 or int32" + kAgain);
+  }
   if (e.positions.shape.size() != 1 ||
       e.positions.shape[0] > std::numeric_limits<uint32_t>::max()) {
     throw Error("positions has shape " + text(e.positions.shape) + ", must be [outliers]" + kAgain);

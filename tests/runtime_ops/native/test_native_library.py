@@ -1,8 +1,11 @@
 """Sessions with the native ops, and what happens where those cannot be used."""
 
 import logging
+import shutil
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import onnx
@@ -10,7 +13,7 @@ import onnxruntime as ort
 import pytest
 
 from sardonyx import runtime_ops
-from sardonyx.runtime_ops import register, session
+from sardonyx.runtime_ops import native_library, register, session
 from sardonyx.runtime_ops.errors import InputError
 from sardonyx.runtime_ops.ops import OPS
 
@@ -109,6 +112,43 @@ def test_left_out_on_request(model, runs, quiet, tmp_path, monkeypatch, caplog):
     assert "MatMul" in executed(model, quiet, tmp_path / "optimized.onnx")
 
 
+def test_options_that_hold_it_already(model, runs, quiet, tmp_path, monkeypatch):
+    """What is said of a session is true of it, whatever its options were used for before."""
+    assert runs().active
+    monkeypatch.setenv("SARDONYX_NATIVE", "0")
+    assert not runs().active
+    assert "MatMul" in executed(model, quiet, tmp_path / "stock.onnx")
+    monkeypatch.setenv("SARDONYX_NATIVE", str(tmp_path / "missing.so"))
+    assert not runs().active
+    assert "MatMul" in executed(model, quiet, tmp_path / "missing.onnx")
+    monkeypatch.undo()
+    assert runs().active
+    assert executed(model, quiet, tmp_path / "native.onnx") == {"GoboMatMul3"}
+
+
+def test_threads_that_share_options(model):
+    """onnxruntime would refuse options that hold the library twice."""
+
+    class Slow(ort.SessionOptions):
+        def register_custom_ops_library(self, path):
+            time.sleep(0.1)  # until all threads want it
+            super().register_custom_ops_library(path)
+
+    options = Slow()
+    with ThreadPoolExecutor(4) as threads:
+        said = list(threads.map(lambda _: register(options).active, range(4)))
+    assert said == [True] * 4
+    assert session(model.SerializeToString(), options).native.active
+
+
+def test_a_path_from_the_current_folder(runs, monkeypatch, tmp_path):
+    shutil.copy(native_library._path(), tmp_path / "mine.so")
+    monkeypatch.chdir(tmp_path)
+    for chosen in ("mine.so", "./mine.so"):
+        monkeypatch.setenv("SARDONYX_NATIVE", chosen)
+        assert runs().active
+
+
 def test_a_package_without_the_library(runs, monkeypatch, tmp_path, caplog):
     monkeypatch.delenv("SARDONYX_NATIVE", raising=False)
     monkeypatch.setattr(runtime_ops, "__path__", [str(tmp_path)])
@@ -189,7 +229,8 @@ def test_a_model_that_is_not_float32(op_model, matrix, quiet, caplog, dtype):
     model.functions.append(OPS["GoboMatMul3"].function(17, True))
     made = session(model.SerializeToString(), quiet)
     assert not made.native.active
-    assert "tensor(float" in the_line(caplog) or "tensor(double" in the_line(caplog)
+    assert "tensor(float" in made.native.detail or "tensor(double" in made.native.detail
+    assert "ONNXRuntimeError" not in the_line(caplog)
     assert made.run(None, {"x": X.astype(dtype)})[0].dtype == dtype
 
 

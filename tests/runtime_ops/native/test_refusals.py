@@ -76,7 +76,7 @@ ARRAYS = [
     ("centroids", np.zeros((1, 7), np.float32), "centroids has shape [1, 7]"),
     ("centroids", np.zeros((0, 8), np.float32), "centroids has shape [0, 8]"),
     ("centroids", np.zeros((51, 8), np.float32), "centroids has shape [51, 8]"),
-    ("positions", np.zeros(3, np.int64), "positions is int64, must be int32"),
+    ("positions", np.zeros(3, np.int64), "positions is int64, must be uint16 or int32"),
     ("positions", np.zeros((3, 1), np.int32), "positions has shape [3, 1], must be [outliers]"),
     ("positions", np.int32(0), "positions has shape [], must be [outliers]"),
     ("values", np.zeros(2, np.float16), "values is float16"),
