@@ -94,7 +94,10 @@ class Tiles : public MatMul {
   // table(group) for each column of a tile; lanes beyond its columns get the last one's.
   template <class Table>
   void set_tables(const Tile& t, int64_t column, const Table& table) const {
-    for (int i = 0; i < kTileColumns; ++i) table(i, (column + std::min(i, t.columns - 1)) / group_);
+    const int64_t first = column / group_;
+    for (int i = 0; i < kTileColumns; ++i) {
+      table(i, t.one_table ? first : (column + std::min(i, t.columns - 1)) / group_);
+    }
   }
 
   int bits_;

@@ -141,32 +141,24 @@ inline I16 dot(I16 acc, const uint8_t* a, B64 w) {
   return {_mm512_dpbusd_epi32(acc.v, _mm512_set1_epi32(four), w.v)};
 }
 
-// A table of up to 16 floats, by the low bits of each lane; what lies above them is ignored.
+// A table of 2^BITS floats, by the low byte of each lane (below 2^BITS); what lies above is
+// ignored.
 template <int BITS>
 struct FloatTable {
   static_assert(BITS <= 4);
   __m512 v;
-  explicit FloatTable(const float* table) {
-    float copies[16];
-    for (int i = 0; i < 16; ++i) copies[i] = table[i & ((1 << BITS) - 1)];
-    v = _mm512_loadu_ps(copies);
-  }
+  explicit FloatTable(const float* table) { v = load_some(table, 1 << BITS).v; }
   F16 at(B64 index) const { return {_mm512_permutexvar_ps(index.v, v)}; }
 };
 
 // The same; index 2^BITS gives 0.
 template <int BITS>
 struct FloatOrZeroTable {
-  static_assert(BITS <= 4);
-  __m512 v, over = _mm512_setzero_ps();
-  explicit FloatOrZeroTable(const float* table) {
-    float some[16] = {};
-    for (int i = 0; i < 1 << BITS; ++i) some[i] = table[i];
-    v = _mm512_loadu_ps(some);
-  }
+  FloatTable<BITS> table;
+  explicit FloatOrZeroTable(const float* values) : table(values) {}
   F16 at(B64 index) const {
-    if constexpr (BITS < 4) return {_mm512_permutexvar_ps(index.v, v)};
-    return {_mm512_permutex2var_ps(v, index.v, over)};
+    if constexpr (BITS < 4) return table.at(index);
+    return {_mm512_permutex2var_ps(table.v, index.v, _mm512_setzero_ps())};
   }
 };
 

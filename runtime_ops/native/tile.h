@@ -9,8 +9,7 @@ constexpr int kTilePanels = 4;
 constexpr int kTileColumns = kTilePanels * kLanes;
 
 // Rows of a member's part that are decoded, and whose products are summed, at once: a run. A piece
-// is a member's run of a panel; a panel's pieces follow each other run by run, then member by
-// member.
+// is a member's run; pieces follow each other run by run, then member by member.
 constexpr int64_t kRun = 96;
 
 static constexpr int64_t runs_of(int bits, int64_t rows) {
@@ -41,8 +40,8 @@ struct Tile {
 struct Fp32Tile : Tile {
   const float* a;                        // [m, K]
   const float* centroids[kTileColumns];  // of each column
-  const uint32_t* starts;  // outliers of piece i of the tile: starts[i] .. starts[i + 1]
-  const uint16_t* places;  // of each: 16 row of the piece + lane
+  const uint32_t* starts;  // of piece i, panel p: starts[i kTilePanels + p] .. the next of starts
+  const uint16_t* places;  // of each outlier: kTileColumns row of the piece + column of the tile
   const float* values;
 };
 
