@@ -34,9 +34,10 @@ struct Tile {
 
 // y = a W + bias. Of each column and piece, products are added to 0 in the order of k, by fused
 // multiply-add; the pieces' sums are added in their order, then the bias. For one row, up to 4 bits
-// and one table, products of outliers are left out of that and added, in the same order, to a sum
-// of their own, which is added before the bias. (kernels_portable.cpp rounds a product before it is
-// added where the processor has no fused multiply-add.)
+// and one table, outliers count as 0 in that (which makes NaN of an infinite a), and their products
+// are added, in the same order, to a sum of their own, which is added before the bias.
+// (kernels_portable.cpp rounds a product before it is added where the processor has no fused
+// multiply-add.)
 struct Fp32Tile : Tile {
   const float* a;                        // [m, K]
   const float* centroids[kTileColumns];  // of each column
