@@ -46,6 +46,7 @@ inline void add_block(const float* a, const uint8_t* indices, const FloatOrZeroT
   const F16 x = broadcast_f(a[T * words_of(BITS) + S]);
 #pragma GCC unroll 4
   for (int p = 0; p < kTilePanels; ++p) {
+    // begun at byte T, which spares a shift; only the low byte of a lane counts
     const B64 index = load_b(indices + p * kPieceBytes + S * kPlaneBytes + T);
     sums[p] = fma(x, table.at(index), sums[p]);
   }
@@ -77,7 +78,7 @@ __attribute__((noinline)) void add_pieces(const Fp32Tile& t, int64_t r, const fl
 }
 
 struct RowScratch {
-  uint8_t indices[kTilePanels * kPieceBytes + 64];
+  uint8_t indices[kTilePanels * kPieceBytes + 64];  // add_block reads 3 bytes beyond the last
   float sums[kTileColumns], outliers[kTileColumns], last[kRun];
 };
 
