@@ -37,6 +37,12 @@ inline const uint8_t* run_of(const Tile& t, int panel, int64_t r) {
          r * (kRun / member_rows_of(BITS)) * BITS * kPlaneBytes;
 }
 
+// Starts of the outliers of member J's pieces of run r.
+template <int BITS, int J>
+inline const uint32_t* starts_of(const Fp32Tile& t, int64_t r) {
+  return t.starts + (r * members_of(BITS) + J) * kTilePanels;
+}
+
 template <int BITS, int J, int S = 0, class Table>
 inline void decode_block(const uint8_t* block, const Table& table, float* out) {
   constexpr int W = words_of(BITS);
@@ -79,9 +85,9 @@ void decode_piece(const Fp32Tile& t, int panel, int64_t r, int64_t rows, float* 
     decode_blocks<BITS, J>(blocks, count, WideFloatTable{centroids[0], load_i(offsets)}, ahead,
                            out);
   }
-  const int64_t piece = panel * pieces_of(BITS, t.rows) + r * members_of(BITS) + J;
-  for (uint32_t o = t.starts[piece]; o < t.starts[piece + 1]; ++o)
-    out[t.places[o] / kLanes * kPairColumns + t.places[o] % kLanes] = t.values[o];
+  const uint32_t* starts = starts_of<BITS, J>(t, r);
+  for (uint32_t o = starts[panel]; o < starts[panel + 1]; ++o)
+    out[t.places[o] / kTileColumns * kPairColumns + t.places[o] % kLanes] = t.values[o];
 }
 
 // sums [ROWS][kTileColumns] += a [ROWS] times a decoded piece. Never inlined, so that the compiler

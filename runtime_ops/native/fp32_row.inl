@@ -16,21 +16,27 @@ inline void store_indices(const uint8_t* block, uint8_t* out) {
   if constexpr (S + 1 < words_of(BITS)) store_indices<BITS, J, S + 1>(block, out);
 }
 
-// Indices of a panel's piece, [block][S][lane][t]; products of its outliers are added to
-// `outliers`.
+// Indices of a panel's piece: [block][S][lane][t].
 template <int BITS, int J>
-void read_piece(const Fp32Tile& t, int panel, int64_t r, int64_t k, int64_t blocks, uint8_t* out,
-                float* outliers) {
-  constexpr int W = words_of(BITS), block_rows = member_rows_of(BITS);
-  const uint8_t* block = run_of<BITS>(t, panel, r);
-  for (int64_t b = 0; b < blocks; ++b)
-    store_indices<BITS, J>(block + b * BITS * kPlaneBytes, out + b * W * kPlaneBytes);
-  const int64_t piece = panel * pieces_of(BITS, t.rows) + r * members_of(BITS) + J;
-  for (uint32_t o = t.starts[piece]; o < t.starts[piece + 1]; ++o) {
-    const int row = t.places[o] / kLanes, lane = t.places[o] % kLanes;
-    out[(row / block_rows * W + row % W) * kPlaneBytes + lane * 4 + row % block_rows / W] = 1
-                                                                                            << BITS;
-    outliers[lane] = fma(t.a[k + row], t.values[o], outliers[lane]);
+void read_piece(const uint8_t* block, int64_t blocks, uint8_t* out) {
+  for (int64_t b = 0; b < blocks; ++b, block += BITS * kPlaneBytes)
+    store_indices<BITS, J>(block, out + b * words_of(BITS) * kPlaneBytes);
+}
+
+// Replaces outliers' indices in the pieces of a run; adds their products to `sums`.
+template <int BITS, int J>
+void take_outliers(const Fp32Tile& t, int64_t r, const float* a, uint8_t* indices, float* sums) {
+  constexpr unsigned W = words_of(BITS), block_rows = member_rows_of(BITS);
+  const uint32_t* starts = starts_of<BITS, J>(t, r);
+  const uint32_t end = starts[kTilePanels];
+  const uint16_t* places = t.places;  // not read again after each byte that is written
+  const float* values = t.values;
+  for (uint32_t o = starts[0]; o < end; ++o) {
+    const unsigned row = places[o] / kTileColumns, n = places[o] % kTileColumns;
+    const unsigned in_block = row % block_rows;
+    uint8_t* words = indices + n / kLanes * kPieceBytes + row / block_rows * W * kPlaneBytes;
+    words[in_block % W * kPlaneBytes + n % kLanes * 4 + in_block / W] = 1 << BITS;
+    sums[n] = fma(a[row], values[o], sums[n]);
   }
 }
 
@@ -40,8 +46,9 @@ inline void add_block(const float* a, const uint8_t* indices, const FloatOrZeroT
   const F16 x = broadcast_f(a[T * words_of(BITS) + S]);
 #pragma GCC unroll 4
   for (int p = 0; p < kTilePanels; ++p) {
-    const B64 index = load_b(indices + p * kPieceBytes + S * kPlaneBytes);
-    sums[p] = fma(x, table.at(right<8 * T>(index)), sums[p]);
+    // begun at byte T, which spares a shift; only the low byte of a lane counts
+    const B64 index = load_b(indices + p * kPieceBytes + S * kPlaneBytes + T);
+    sums[p] = fma(x, table.at(index), sums[p]);
   }
   if constexpr (S + 1 < words_of(BITS)) {
     add_block<BITS, T, S + 1>(a, indices, table, sums);
@@ -71,7 +78,7 @@ __attribute__((noinline)) void add_pieces(const Fp32Tile& t, int64_t r, const fl
 }
 
 struct RowScratch {
-  uint8_t indices[kTilePanels * kPieceBytes];
+  uint8_t indices[kTilePanels * kPieceBytes + 64];  // add_block reads 3 bytes beyond the last
   float sums[kTileColumns], outliers[kTileColumns], last[kRun];
 };
 
@@ -82,9 +89,9 @@ void add_row_run(const Fp32Tile& t, int64_t r, RowScratch& scratch) {
     const int64_t blocks = ceil_div(rows, member_rows_of(BITS)),
                   wide = blocks * member_rows_of(BITS);
     for (int p = 0; p < panels_of(t); ++p)
-      read_piece<BITS, J>(t, p, r, k, blocks, scratch.indices + p * kPieceBytes,
-                          scratch.outliers + p * kLanes);
+      read_piece<BITS, J>(run_of<BITS>(t, p, r), blocks, scratch.indices + p * kPieceBytes);
     const float* a = t.a + k;
+    take_outliers<BITS, J>(t, r, a, scratch.indices, scratch.outliers);
     if (rows < wide) {
       for (int64_t i = 0; i < wide; ++i) scratch.last[i] = i < rows ? a[i] : 0.0f;
       a = scratch.last;

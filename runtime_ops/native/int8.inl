@@ -80,11 +80,23 @@ inline int64_t wide_of(const Tile& t) {
   return ceil_div(t.m, kLanes) * kLanes;
 }
 
+// Adds u value of a panel's outliers to sums of one row, those of two lanes `stride` apart.
+void add_outliers(const Int8Tile& t, int panel, float* sums, int64_t stride) {
+  for (uint32_t o = t.starts[panel]; o < t.starts[panel + 1]; ++o) {
+    float& sum = sums[t.places[o] % kLanes * stride];
+    sum = fma((float)t.u[t.places[o] / kLanes], t.values[o], sum);
+  }
+}
+
 // Sums of u value over each column's outliers: float [kTileColumns][m rounded up to 16].
 void outlier_products(const Int8Tile& t, float* out) {
   const int64_t wide = wide_of(t);
   for (int64_t i = 0; i < kTileColumns * wide; i += kLanes) store_f(out + i, zero_f());
-  for (int p = 0; p * kLanes < t.columns; ++p, out += kLanes * wide)
+  for (int p = 0; p * kLanes < t.columns; ++p, out += kLanes * wide) {
+    if (t.m == 1) {
+      add_outliers(t, p, out, wide);
+      continue;
+    }
     for (uint32_t o = t.starts[p]; o < t.starts[p + 1]; ++o) {
       const uint8_t* u = t.u_columns + t.places[o] / kLanes * wide;
       float* sums = out + t.places[o] % kLanes * wide;
@@ -92,6 +104,7 @@ void outlier_products(const Int8Tile& t, float* out) {
       for (int64_t i = 0; i < wide; i += kLanes)
         store_f(sums + i, fma(widen_u8(u + i), value, load_f(sums + i)));
     }
+  }
 }
 
 // Turns a panel's sums into y.
@@ -172,8 +185,7 @@ void int8_row(const Int8Tile& t) {
       dot_block<BITS>(block, t.u + b * kBlockRows, table, sums);
     }
     float outliers[kLanes] = {};
-    for (uint32_t o = t.starts[p]; o < t.starts[p + 1]; ++o)
-      outliers[t.places[o] % kLanes] += t.u[t.places[o] / kLanes] * t.values[o];
+    add_outliers(t, p, outliers, 1);
     const I16 sum = add(add(sums[0], sums[1]), add(sums[2], sums[3]));
     Finish(t, p).row(t.zero_points[0], t.scales[0], sum, load_f(outliers), t.y + p * kLanes);
   }

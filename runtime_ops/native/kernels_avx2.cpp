@@ -4,6 +4,6 @@
 
 namespace sardonyx {
 
-const TileKernels kAvx2Kernels = kernels("AVX2");
+constexpr TileKernels kAvx2Kernels = kernels("AVX2");
 
 }  // namespace sardonyx

@@ -4,6 +4,6 @@
 
 namespace sardonyx {
 
-const TileKernels kAvx512Kernels = kernels("AVX-512 VNNI");
+constexpr TileKernels kAvx512Kernels = kernels("AVX-512 VNNI");
 
 }  // namespace sardonyx

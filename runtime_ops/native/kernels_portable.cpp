@@ -4,6 +4,6 @@
 
 namespace sardonyx {
 
-const TileKernels kPortableKernels = kernels("portable C++");
+constexpr TileKernels kPortableKernels = kernels("portable C++");
 
 }  // namespace sardonyx

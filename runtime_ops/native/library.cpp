@@ -30,6 +30,8 @@ OrtStatus* guarded(const OrtApi* api, const std::string& where, const Work& work
   }
 }
 
+constexpr int kAnyType = 0;
+
 struct Op : OrtCustomOp {
   Op(const OpKind& of, int width);
 
@@ -68,7 +70,6 @@ Op::Op(const OpKind& of, int width)
       bits(width),
       name(of.name + std::to_string(width)),
       hidden_name("Hidden" + name) {
-  constexpr int kAnyType = 0;
   version = ort::kOrtVersion;
   GetName = [](auto self) { return (hidden ? op(self).hidden_name : op(self).name).c_str(); };
   GetExecutionProviderType = [](auto) -> const char* { return nullptr; };

@@ -20,7 +20,7 @@ constexpr int64_t kWorthThreads = int64_t{1} << 21;
 const TileKernels& choose() {
   const char* variable = std::getenv("SARDONYX_CPU");
   const std::string cpu = variable ? variable : "";
-#if defined(__x86_64__)
+#ifdef SARDONYX_X86
   const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") &&
                       __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
@@ -94,7 +94,10 @@ class Tiles : public MatMul {
   // table(group) for each column of a tile; lanes beyond its columns get the last one's.
   template <class Table>
   void set_tables(const Tile& t, int64_t column, const Table& table) const {
-    for (int i = 0; i < kTileColumns; ++i) table(i, (column + std::min(i, t.columns - 1)) / group_);
+    const int64_t first = column / group_;
+    for (int i = 0; i < kTileColumns; ++i) {
+      table(i, t.one_table ? first : (column + std::min(i, t.columns - 1)) / group_);
+    }
   }
 
   int bits_;
@@ -181,8 +184,8 @@ class Int8MatMul : public Tiles {
       const int64_t in_slab = ceil_div(std::min(kSlab, m - slab), kLanes) * kLanes;
       kernels().quantize({bits_, rows_, a + first * rows_, std::min<int64_t>(kLanes, m - first),
                           static_cast<uint8_t*>(scratch.get(wide())), q.u + first * wide(),
-                          q.u_columns + slab * wide() + first - slab, in_slab, q.scales + first,
-                          q.zero_points + first});
+                          m == 1 ? nullptr : q.u_columns + slab * wide() + first - slab, in_slab,
+                          q.scales + first, q.zero_points + first});
     });
   }
 
@@ -221,7 +224,6 @@ class Int8MatMul : public Tiles {
     };
     quantize(row.data(), 1, q, here);
     std::replace(q.u, q.u + wide(), uint8_t{255}, uint8_t{1});
-    std::replace(q.u_columns, q.u_columns + kLanes * wide(), uint8_t{255}, uint8_t{1});
     multiply(q, 1, none.data(), ones.data(), nullptr, y.data(), here);
     std::copy(y.begin(), y.end(), sums_.begin());
   }

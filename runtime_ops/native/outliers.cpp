@@ -43,12 +43,13 @@ Outliers<Place> sorted(const GoboMatrix& w, int64_t lists, const Make& entry) {
 Outliers<uint16_t> outliers_by_piece(const GoboMatrix& w) {
   const int64_t pieces = pieces_of(w.bits, w.rows), height = height_of(w.bits, w.rows);
   const int members = members_of(w.bits);
-  return sorted<uint16_t>(
-      w, ceil_div(w.columns, kLanes) * pieces, [=](int64_t k, int64_t n, float value) {
-        const int64_t row = k % height, piece = row / kRun * members + k / height;
-        const auto place = static_cast<uint16_t>(row % kRun * kLanes + n % kLanes);
-        return Entry<uint16_t>{n / kLanes * pieces + piece, place, value};
-      });
+  const int64_t tiles = ceil_div(w.columns, kTileColumns);
+  return sorted<uint16_t>(w, tiles * pieces * kTilePanels, [=](int64_t k, int64_t n, float value) {
+    const int64_t tile = n / kTileColumns, column = n % kTileColumns, row = k % height;
+    const int64_t piece = tile * pieces + row / kRun * members + k / height;
+    const auto place = static_cast<uint16_t>(row % kRun * kTileColumns + column);
+    return Entry<uint16_t>{piece * kTilePanels + column / kLanes, place, value};
+  });
 }
 
 Outliers<uint32_t> outliers_by_panel(const GoboMatrix& w, const Int8Table& table) {

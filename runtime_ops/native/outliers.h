@@ -11,16 +11,16 @@ namespace sardonyx {
 
 template <class Place>
 struct Outliers {
-  std::vector<uint32_t> starts;  // of each piece or panel, and the end
-  std::vector<Place> places;     // 16 row + lane
+  std::vector<uint32_t> starts;  // of each list, and the end
+  std::vector<Place> places;
   std::vector<float> values;
 };
 
-// For compute = "fp32": piece by piece; the row is that of the piece.
+// For compute = "fp32": tile by tile, of each the places of Fp32Tile.
 Outliers<uint16_t> outliers_by_piece(const GoboMatrix& w);
 
-// For compute = "int8": panel by panel; the row is its place in a quantized row of A. Values are
-// what the integer of an outlier's index leaves to add.
+// For compute = "int8": panel by panel, the places of Int8Tile. Values are what the integer of an
+// outlier's index leaves to add.
 Outliers<uint32_t> outliers_by_panel(const GoboMatrix& w, const Int8Table& table);
 
 }  // namespace sardonyx

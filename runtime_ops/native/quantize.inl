@@ -8,11 +8,20 @@ namespace {
 
 constexpr float kLargest = 3.40282347e+38f, kLeastScale = 0x1p-120f;
 
-// u of one row, in the order of k; K need not be a multiple of 16.
-void quantize_row(const float* a, int64_t rows, uint8_t* u, float* scale, int32_t* zero_point) {
+struct Range {
+  float low, high;  // with 0 between them
+  bool finite;      // no NaN and no infinity in the row
+};
+
+// 16 of a row's floats from k on, 0 beyond its end.
+inline F16 load_row(const float* a, int64_t rows, int64_t k) {
+  return rows - k < kLanes ? load_some(a + k, rows - k) : load_f(a + k);
+}
+
+Range range_of(const float* a, int64_t rows) {
   F16 low = zero_f(), high = zero_f(), wrong = zero_f();
   for (int64_t k = 0; k < rows; k += kLanes) {
-    const F16 x = rows - k < kLanes ? load_some(a + k, rows - k) : load_f(a + k);
+    const F16 x = load_row(a, rows, k);
     low = min(x, low);
     high = max(x, high);
     wrong = fma(x, zero_f(), wrong);  // NaN where x is, or is infinite
@@ -26,17 +35,26 @@ void quantize_row(const float* a, int64_t rows, uint8_t* u, float* scale, int32_
     highs[0] = highs[i] > highs[0] ? highs[i] : highs[0];
     wrongs[0] += wrongs[i];
   }
-  const float range = (highs[0] - lows[0]) / 255.0f;
-  const bool finite = wrongs[0] == 0.0f && range <= kLargest;
-  const float s = range > kLeastScale ? range : kLeastScale, inverse = 1.0f / s;
-  *scale = finite ? s : __builtin_nanf("");
-  *zero_point = finite ? round_to_int(-lows[0] * inverse) : 0;
-  const I16 z = broadcast_i(*zero_point);
-  const F16 factor = broadcast_f(finite ? inverse : 0.0f);
-  for (int64_t k = 0; k < rows; k += kLanes) {
-    const F16 x = rows - k < kLanes ? load_some(a + k, rows - k) : load_f(a + k);
-    store_u8(u + k, add(round_to_int(mul(x, factor)), z));
+  return {lows[0], highs[0], wrongs[0] == 0.0f};
+}
+
+// u of one row, in the order of k; K need not be a multiple of 16.
+void quantize_row(const float* a, int64_t rows, uint8_t* u, float* scale, int32_t* zero_point) {
+  const Range range = range_of(a, rows);
+  const float step = (range.high - range.low) / 255.0f;
+  if (!range.finite || step > kLargest) {
+    *scale = __builtin_nanf("");
+    *zero_point = 0;
+    for (int64_t k = 0; k < rows; ++k) u[k] = 0;
+    return;
   }
+  *scale = step > kLeastScale ? step : kLeastScale;
+  const float inverse = 1.0f / *scale;
+  *zero_point = round_to_int(-range.low * inverse);
+  const I16 z = broadcast_i(*zero_point);
+  const F16 factor = broadcast_f(inverse);
+  for (int64_t k = 0; k < rows; k += kLanes)
+    store_u8(u + k, add(round_to_int(mul(load_row(a, rows, k), factor)), z));
 }
 
 // From the order of k to [block][member][word][t].

@@ -167,22 +167,17 @@ inline F16 gather(const float* table, I16 index) {
   return {_mm256_i32gather_ps(table, index.low, 4), _mm256_i32gather_ps(table, index.high, 4)};
 }
 
-// A table of 2^BITS floats, by the low BITS bits of each lane; of the bits above, 4 and up are
-// ignored.
+// A table of 2^BITS floats, by the low byte of each lane, which is below 2^BITS; what lies above it
+// is ignored.
 template <int BITS>
 struct FloatTable {
   static_assert(BITS <= 4);
-  __m256 low, high;  // the second eight, if there are any
-  explicit FloatTable(const float* table) {
-    float copies[16];
-    for (int i = 0; i < 16; ++i) copies[i] = table[i & ((1 << BITS) - 1)];
-    low = _mm256_loadu_ps(copies);
-    high = _mm256_loadu_ps(copies + 8);
-  }
+  F16 table;  // in two halves, of which up to 3 bits have one
+  explicit FloatTable(const float* values) : table(load_some(values, 1 << BITS)) {}
   __m256 at(__m256i index) const {
-    const __m256 first = _mm256_permutevar8x32_ps(low, index);
+    const __m256 first = _mm256_permutevar8x32_ps(table.low, index);
     if constexpr (BITS < 4) return first;
-    const __m256 second = _mm256_permutevar8x32_ps(high, index);
+    const __m256 second = _mm256_permutevar8x32_ps(table.high, index);
     return _mm256_blendv_ps(first, second, _mm256_castsi256_ps(_mm256_slli_epi32(index, 28)));
   }
   F16 at(B64 index) const { return {at(index.low), at(index.high)}; }

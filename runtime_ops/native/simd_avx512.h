@@ -111,10 +111,10 @@ inline void store_u8(uint8_t* p, I16 x) {  // clipped to 0 .. 255
 inline B64 zero_b() {
   return {_mm512_setzero_si512()};
 }
-inline B64 load_b(const void* p) {
+inline B64 load_b(const uint8_t* p) {
   return {_mm512_loadu_si512(p)};
 }
-inline void store_b(void* p, B64 x) {
+inline void store_b(uint8_t* p, B64 x) {
   _mm512_storeu_si512(p, x.v);
 }
 inline B64 either(B64 a, B64 b) {
@@ -134,39 +134,31 @@ inline B64 left(B64 a) {
   return {_mm512_slli_epi32(a.v, BITS)};
 }
 
-// acc + the four products of a (uint8) and w (int8) in each lane; |w| <= 63.
-inline I16 dot(I16 acc, const uint8_t* a, B64 w) {
+// sums + the four products of u and w in each lane.
+inline I16 dot(I16 sums, const uint8_t* u, B64 w) {
   int32_t four;
-  __builtin_memcpy(&four, a, 4);
-  return {_mm512_dpbusd_epi32(acc.v, _mm512_set1_epi32(four), w.v)};
+  __builtin_memcpy(&four, u, 4);
+  return {_mm512_dpbusd_epi32(sums.v, _mm512_set1_epi32(four), w.v)};
 }
 
-// A table of up to 16 floats, by the low bits of each lane; what lies above them is ignored.
+// A table of 2^BITS floats, by the low byte of each lane, which is below 2^BITS; what lies above it
+// is ignored.
 template <int BITS>
 struct FloatTable {
   static_assert(BITS <= 4);
-  __m512 v;
-  explicit FloatTable(const float* table) {
-    float copies[16];
-    for (int i = 0; i < 16; ++i) copies[i] = table[i & ((1 << BITS) - 1)];
-    v = _mm512_loadu_ps(copies);
-  }
-  F16 at(B64 index) const { return {_mm512_permutexvar_ps(index.v, v)}; }
+  F16 table;
+  explicit FloatTable(const float* values) : table(load_some(values, 1 << BITS)) {}
+  F16 at(B64 index) const { return {_mm512_permutexvar_ps(index.v, table.v)}; }
 };
 
 // The same; index 2^BITS gives 0.
 template <int BITS>
 struct FloatOrZeroTable {
-  static_assert(BITS <= 4);
-  __m512 v, over = _mm512_setzero_ps();
-  explicit FloatOrZeroTable(const float* table) {
-    float some[16] = {};
-    for (int i = 0; i < 1 << BITS; ++i) some[i] = table[i];
-    v = _mm512_loadu_ps(some);
-  }
+  FloatTable<BITS> table;
+  explicit FloatOrZeroTable(const float* values) : table(values) {}
   F16 at(B64 index) const {
-    if constexpr (BITS < 4) return {_mm512_permutexvar_ps(index.v, v)};
-    return {_mm512_permutex2var_ps(v, index.v, over)};
+    if constexpr (BITS < 4) return table.at(index);
+    return {_mm512_permutex2var_ps(table.table.v, index.v, _mm512_setzero_ps())};
   }
 };
 
@@ -194,8 +186,8 @@ inline void transpose(const float* in, int64_t stride, float (&out)[16][16]) {
     t[i] = _mm512_unpacklo_ps(r[i], r[i + 1]);
     t[i + 1] = _mm512_unpackhi_ps(r[i], r[i + 1]);
   }
-  for (int i = 0; i < 16;
-       i += 4)  // r[i + c] holds columns c, 4 + c, 8 + c, 12 + c of rows i to i + 3
+  // r[i + c] becomes columns c, 4 + c, 8 + c, 12 + c of rows i to i + 3
+  for (int i = 0; i < 16; i += 4)
     for (int c = 0; c < 4; ++c) {
       const __m512d a = _mm512_castps_pd(t[i + c / 2]), b = _mm512_castps_pd(t[i + 2 + c / 2]);
       r[i + c] = _mm512_castpd_ps(c % 2 ? _mm512_unpackhi_pd(a, b) : _mm512_unpacklo_pd(a, b));

@@ -149,7 +149,8 @@ inline F16 gather(const float* table, const I16& index) {
   return each<F16>([&](int i) { return table[index.at[i]]; });
 }
 
-// A table of 2^BITS floats, by the low BITS bits of each lane.
+// A table of 2^BITS floats, by the low byte of each lane, which is below 2^BITS; what lies above it
+// is ignored.
 template <int BITS>
 struct FloatTable {
   const float* table;

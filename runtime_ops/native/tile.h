@@ -9,8 +9,7 @@ constexpr int kTilePanels = 4;
 constexpr int kTileColumns = kTilePanels * kLanes;
 
 // Rows of a member's part that are decoded, and whose products are summed, at once: a run. A piece
-// is a member's run of a panel; a panel's pieces follow each other run by run, then member by
-// member.
+// is a member's run; pieces follow each other run by run, then member by member.
 constexpr int64_t kRun = 96;
 
 static constexpr int64_t runs_of(int bits, int64_t rows) {
@@ -35,14 +34,15 @@ struct Tile {
 
 // y = a W + bias. Of each column and piece, products are added to 0 in the order of k, by fused
 // multiply-add; the pieces' sums are added in their order, then the bias. For one row, up to 4 bits
-// and one table, products of outliers are left out of that and added, in the same order, to a sum
-// of their own, which is added before the bias. (kernels_portable.cpp rounds a product before it is
-// added where the processor has no fused multiply-add.)
+// and one table, outliers count as 0 in that (which makes NaN of an infinite a), and their products
+// are added, in the same order, to a sum of their own, which is added before the bias.
+// (kernels_portable.cpp rounds a product before it is added where the processor has no fused
+// multiply-add.)
 struct Fp32Tile : Tile {
   const float* a;                        // [m, K]
   const float* centroids[kTileColumns];  // of each column
-  const uint32_t* starts;  // outliers of piece i of the tile: starts[i] .. starts[i + 1]
-  const uint16_t* places;  // of each: 16 row of the piece + lane
+  const uint32_t* starts;  // of piece i, panel p: starts[i kTilePanels + p] .. the next of starts
+  const uint16_t* places;  // of each outlier: kTileColumns row of the piece + column of the tile
   const float* values;
 };
 

@@ -97,8 +97,8 @@ def outliers_last(a, w, members):
 @pytest.mark.parametrize("m", [1, 3, 8, 13])
 @pytest.mark.parametrize("rows", [64, 100, 500])
 def test_order_of_the_sum(run_op, random_matrix, bits, m, rows):
-    w, members = random_matrix(bits, rows, 40, whole=False), LAYOUTS[bits].members
-    a, bias = normal(m, rows), normal(40)
+    w, members = random_matrix(bits, rows, 150, whole=False), LAYOUTS[bits].members
+    a, bias = normal(m, rows), normal(150)
     apart = m == 1 and bits <= 4
     expected = outliers_last(a, w, members) if apart else fused_sum(a, w.weights, members)
     equal(run_op("GoboMatMul", a, w), expected)
@@ -159,6 +159,13 @@ def test_int8_with_outliers(run_op, random_matrix, int8_meaning, bits, m, share)
     found = run_op("GoboMatMul", a, w, compute="int8")
     size = np.abs(a).max(1, keepdims=True) * np.abs(w.weights).sum(0)
     assert np.max(np.abs(found - expected) / size) < 4e-6
+
+
+@pytest.mark.parametrize("bits", BITS)
+def test_int8_of_a_row_among_others(run_op, random_matrix, bits):
+    w, a = random_matrix(bits, 400, 70, whole=False), normal(20, 400)
+    together = run_op("GoboMatMul", a, w, compute="int8")
+    equal(run_op("GoboMatMul", a[7:8], w, compute="int8"), together[7:8])
 
 
 def test_int8_of_odd_rows(run_op, random_matrix, int8_meaning):
