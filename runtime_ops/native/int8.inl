@@ -67,13 +67,17 @@ __attribute__((noinline)) void int8_product(const uint8_t* u, int64_t u_stride,
     for (int p = 0; p < kPanels; ++p) store_i(sums + i * kTileColumns + p * kLanes, acc[i][p]);
 }
 
+// Rows are shared out evenly, `each` at a time: few rows alone would wait for their own sums.
 template <int ROWS = kRows>
-void int8_products(int64_t m, const uint8_t* u, int64_t u_stride, const uint8_t* panels,
-                   int32_t* sums) {
-  for (; m >= ROWS; m -= ROWS, u += ROWS * u_stride, sums += ROWS * kTileColumns)
-    int8_product<ROWS>(u, u_stride, panels, sums);
+void int8_products(int64_t m, int64_t each, const uint8_t* u, int64_t u_stride,
+                   const uint8_t* panels, int32_t* sums) {
+  if (each == ROWS) {
+    for (; m >= ROWS; m -= ROWS, u += ROWS * u_stride, sums += ROWS * kTileColumns)
+      int8_product<ROWS>(u, u_stride, panels, sums);
+    each = m;
+  }
   if constexpr (ROWS > 1)
-    if (m) int8_products<ROWS - 1>(m, u, u_stride, panels, sums);
+    if (m) int8_products<ROWS - 1>(m, each, u, u_stride, panels, sums);
 }
 
 inline int64_t wide_of(const Tile& t) {
@@ -156,9 +160,10 @@ void int8_rows(const Int8Tile& t, uint8_t* scratch) {
   uint8_t* panels = scratch;
   int32_t* sums = (int32_t*)(panels + wide / 4 * kQuadBytes);
   float* outliers = (float*)(sums + t.m * kTileColumns);
+  const int64_t each = ceil_div(t.m, ceil_div(t.m, kRows));
   for (int panel = 0; panel * kLanes < t.columns; panel += kPanels) {
     decode_panels<BITS>(t, panel, panels);
-    int8_products(t.m, t.u, wide, panels, sums + panel * kLanes);
+    int8_products(t.m, each, t.u, wide, panels, sums + panel * kLanes);
   }
   outlier_products(t, outliers);
   finish_tile(t, sums, outliers);
