@@ -9,10 +9,6 @@ namespace {
 
 constexpr int kPairColumns = kPanels * kLanes;
 
-inline int panels_of(const Tile& t) {
-  return (t.columns + kLanes - 1) / kLanes;
-}
-
 // Rows of a piece that exist: the last member's part may end beyond K.
 inline int64_t rows_of_piece(const Tile& t, int64_t run, int64_t k) {
   const int64_t left = height_of(t.bits, t.rows) - run * kRun;

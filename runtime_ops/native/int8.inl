@@ -30,7 +30,7 @@ void decode_panel(const uint8_t* blocks, int64_t count, const Table& table, uint
 // Panels `panel` on, as many as are multiplied at once: int8 [K/4][kPanels][16 lanes][4].
 template <int BITS>
 void decode_panels(const Int8Tile& t, int panel, uint8_t* out) {
-  for (int p = panel; p < panel + kPanels && p * kLanes < t.columns; ++p, out += kPlaneBytes) {
+  for (int p = panel; p < panel + kPanels && p < panels_of(t); ++p, out += kPlaneBytes) {
     const uint8_t* blocks = t.indices + panel_bytes_of(BITS, t.rows) * p;
     const int8_t* const* tables = t.tables + p * kLanes;
     if constexpr (BITS <= 4) {
@@ -96,7 +96,7 @@ void add_outliers(const Int8Tile& t, int panel, float* sums, int64_t stride) {
 void outlier_products(const Int8Tile& t, float* out) {
   const int64_t wide = wide_of(t);
   for (int64_t i = 0; i < kTileColumns * wide; i += kLanes) store_f(out + i, zero_f());
-  for (int p = 0; p * kLanes < t.columns; ++p, out += kLanes * wide) {
+  for (int p = 0; p < panels_of(t); ++p, out += kLanes * wide) {
     if (t.m == 1) {
       add_outliers(t, p, out, wide);
       continue;
@@ -137,7 +137,7 @@ struct Finish {
 // Rows are written whole: a tile's rows may be a power of two apart and share one set of the cache.
 void finish_tile(const Int8Tile& t, const int32_t* sums, const float* outliers) {
   const int64_t wide = wide_of(t);
-  const int panels = (t.columns + kLanes - 1) / kLanes;
+  const int panels = panels_of(t);
   const Finish finish[kTilePanels] = {
       {t, 0}, {t, panels > 1}, {t, panels > 2 ? 2 : 0}, {t, panels > 3 ? 3 : 0}};
   for (int64_t first = 0; first < t.m; first += kLanes) {
@@ -156,7 +156,7 @@ void finish_tile(const Int8Tile& t, const int32_t* sums, const float* outliers) 
 
 template <int BITS>
 void int8_rows(const Int8Tile& t, uint8_t* scratch) {
-  const int64_t wide = blocks_of(t.rows) * kBlockRows;
+  const int64_t wide = padded_rows_of(t.rows);
   uint8_t* panels = scratch;
   int32_t* sums = (int32_t*)(panels + wide / 4 * kQuadBytes);
   float* outliers = (float*)(sums + t.m * kTileColumns);
@@ -183,7 +183,7 @@ void int8_row(const Int8Tile& t) {
   constexpr int far = 2048;
   const ByteTable table(t.tables[0]);
   const uint8_t* block = t.indices;
-  for (int p = 0; p * kLanes < t.columns; ++p) {
+  for (int p = 0; p < panels_of(t); ++p) {
     I16 sums[4] = {zero_i(), zero_i(), zero_i(), zero_i()};
     for (int64_t b = 0; b < blocks_of(t.rows); ++b, block += BITS * kPlaneBytes) {
       for (int i = 0; i < BITS; ++i) prefetch(block + far + i * kPlaneBytes);

@@ -31,6 +31,10 @@ static constexpr int64_t blocks_of(int64_t rows) {
   return ceil_div(rows, kBlockRows);
 }
 
+static constexpr int64_t padded_rows_of(int64_t rows) {
+  return blocks_of(rows) * kBlockRows;
+}
+
 // Rows between two members of a word.
 static constexpr int64_t height_of(int bits, int64_t rows) {
   return blocks_of(rows) * member_rows_of(bits);

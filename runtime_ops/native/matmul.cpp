@@ -155,7 +155,7 @@ class Int8MatMul : public Tiles {
     std::vector<float> y(columns_);
     QuantizedRows rows;
     rows.set(bits_, rows_, row.data(), 1);  // u = 255, s = 1, z = 0
-    std::replace(rows.u, rows.u + blocks_of(rows_) * kBlockRows, uint8_t{255}, uint8_t{1});
+    std::replace(rows.u, rows.u + padded_rows_of(rows_), uint8_t{255}, uint8_t{1});
     for (int64_t column = 0; column < columns_; column += kTileColumns) {
       multiply(rows, 1, column, none.data(), ones.data(), nullptr, y.data());
     }

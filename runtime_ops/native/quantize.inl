@@ -71,7 +71,7 @@ void arrange(const uint8_t* u, int64_t blocks, uint8_t* out) {
 }
 
 void quantize(const Rows& r) {
-  const int64_t blocks = blocks_of(r.rows), wide = blocks * kBlockRows;
+  const int64_t blocks = blocks_of(r.rows), wide = padded_rows_of(r.rows);
   for (int64_t i = 0; i < r.m; ++i) {
     quantize_row(r.a + i * r.rows, r.rows, r.natural, r.scales + i, r.zero_points + i);
     for (int64_t k = r.rows; k < wide; ++k) r.natural[k] = 0;

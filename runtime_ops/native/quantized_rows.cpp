@@ -7,7 +7,7 @@
 namespace sardonyx {
 
 void QuantizedRows::set(int bits, int64_t rows, const float* a, int64_t m) {
-  const int64_t wide = blocks_of(rows) * kBlockRows, slots = ceil_div(m, kLanes) * kLanes;
+  const int64_t wide = padded_rows_of(rows), slots = ceil_div(m, kLanes) * kLanes;
   u = static_cast<uint8_t*>(memory_.get((2 * slots + 1) * wide + slots * 8));
   u_columns = u + slots * wide;
   scales = reinterpret_cast<float*>(u_columns + slots * wide);

@@ -32,6 +32,10 @@ struct Tile {
   int64_t y_stride;
 };
 
+static inline int panels_of(const Tile& t) {
+  return (t.columns + kLanes - 1) / kLanes;
+}
+
 // y = a W + bias. Of each column and piece, products are added to 0 in the order of k, by fused
 // multiply-add; the pieces' sums are added in their order, then the bias. For one row, up to 4 bits
 // and one table, outliers count as 0 in that (which makes NaN of an infinite a), and their products
