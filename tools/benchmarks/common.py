@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory, TemporaryFile
@@ -185,6 +186,16 @@ def finish(name: str, results: object, targets: Sequence[Target], output: Path |
     }
     if output:
         output.write_text(json.dumps(data, indent=2) + "\n")
+
+
+def run_parts(name: str, options: argparse.Namespace) -> None:
+    """Run ``measure(options)`` of module NAME_PART for each of ``options.parts``, and finish."""
+    results: dict[str, Any] = {}
+    targets: list[Target] = []
+    for part in options.parts:
+        results[part], more = import_module(f"{name}_{part}").measure(options)
+        targets += more
+    finish(name, results, targets, options.json)
 
 
 def arguments(description: str | None, names: Sequence[str] = ()) -> argparse.ArgumentParser:

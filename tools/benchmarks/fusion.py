@@ -16,18 +16,11 @@ in an environment of its own; the others want `.[benchmarks]`.
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable
-from importlib import import_module
-from typing import Any
-
-from common import Target, arguments, finish
+from common import arguments, run_parts
 from fusion_variants import SHAPES
 
 from sardonyx.models.export.dialects import DIALECTS
 from sardonyx.models.tiny import ARCHITECTURES
-
-Part = Callable[[argparse.Namespace], tuple[dict[str, Any], list[Target]]]
 
 PARTS = ("coverage", "latency", "outputs")
 
@@ -40,13 +33,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=60, help="of the latency")
     parser.add_argument("--sentences", type=int, default=512, help="of the outputs")
     options = parser.parse_args()
-    results: dict[str, Any] = {}
-    targets: list[Target] = []
-    for name in options.parts:
-        measure: Part = import_module(f"fusion_{name}").measure
-        results[name], more = measure(options)
-        targets += more
-    finish("fusion", results, targets, options.json)
+    run_parts("fusion", options)
 
 
 if __name__ == "__main__":

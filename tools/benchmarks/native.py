@@ -14,14 +14,7 @@ weights are. Wants `.[benchmarks]`. All parts take about 15 minutes on two cores
 
 from __future__ import annotations
 
-import argparse
-from collections.abc import Callable
-from importlib import import_module
-from typing import Any
-
-from common import Target, arguments, finish
-
-Part = Callable[[argparse.Namespace], tuple[dict[str, Any], list[Target]]]
+from common import arguments, run_parts
 
 PARTS = ("kernels", "limits", "session", "models")
 
@@ -33,13 +26,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="of all timings")
     parser.add_argument("--sentences", type=int, default=256, help="of the cosines")
     options = parser.parse_args()
-    results: dict[str, Any] = {}
-    targets: list[Target] = []
-    for name in options.parts:
-        measure: Part = import_module(f"native_{name}").measure
-        results[name], more = measure(options)
-        targets += more
-    finish("native", results, targets, options.json)
+    run_parts("native", options)
 
 
 if __name__ == "__main__":
