@@ -200,14 +200,15 @@ def feeds_for(
     records: Iterable[Record],
     numbers: Numbers = NUMBERS[0],
     values: Mapping[str, Values] = MappingProxyType({}),
+    seed: int = 0,
 ) -> Feeds:
-    """Made-up values for ``inputs``, of which several may have one name.
+    """Made-up values for ``inputs``, of which several may have one name; the same for a ``seed``.
 
     Floats are standard normal; truth values coin tosses, both in every row (attention ops differ
     in what they make of a mask that hides all keys); integers valid rows of the tables that
     ``records`` look up with them, or else 0 and 1.
     """
-    generator = np.random.default_rng(0)
+    generator = np.random.default_rng(seed)
     taken: dict[str, int] = {}
 
     def number_of(name: str) -> int:

@@ -1,19 +1,24 @@
 """driver: runs a pass and checks what it promised."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import onnx_graphsurgeon as gs
 
+from sardonyx.compiler.calibrate import Calibration
 from sardonyx.compiler.load import Source
 from sardonyx.compiler.region import record_scopes
 from sardonyx.compiler.verify import Verification, check_encoded, check_regions
 from sardonyx.passes.base import Pass
 from sardonyx.passes.facts import Fact
-from sardonyx.passes.journal import Journal
+from sardonyx.passes.journal import Journal, Watched
 from sardonyx.passes.scopes import all_nodes
 from sardonyx.passes.sizes import Sizes
 from sardonyx.runtime_ops.errors import InputError, VerificationError
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -29,24 +34,31 @@ class PassRun:
 
 @dataclass
 class Driver:
-    """Runs passes on one graph and keeps the record of them."""
+    """Runs passes on one graph and keeps the record of them.
+
+    ``measured``: for each of ``runs``, what the pass was told of activations.
+    """
 
     source: Source
     graph: gs.Graph
     journal: Journal
     verification: Verification
+    calibration: Calibration = field(default_factory=Calibration)
     runs: list[PassRun] = field(default_factory=list)
+    measured: list[Watched] = field(default_factory=list)
 
     def run(self, a_pass: Pass) -> None:
-        """Check what the pass requires, run it, check what it establishes and what it changed."""
+        """Check what the pass requires, measure what it watches, run it, check what it establishes
+        and what it changed."""
         self._check_facts(a_pass, a_pass.requires, "requires")
+        self._measure(a_pass)
         checked = self.verification.level != "off"
         before = record_scopes(self.graph) if checked else []
         sizes = Sizes(self.graph) if checked else None
         nodes_before = self._count_nodes()
         encoded = len(self.journal.encoded)
         start = time.perf_counter()
-        rewrites = self._rewrite(a_pass)
+        rewrites = self._do(a_pass, lambda: a_pass.run(self.graph, self.journal))
         seconds = time.perf_counter() - start
         run = PassRun(a_pass.name, rewrites, nodes_before, self._count_nodes(), seconds)
         self.runs.append(run)
@@ -59,9 +71,19 @@ class Driver:
     def _count_nodes(self) -> int:
         return sum(1 for _ in all_nodes(self.graph))
 
-    def _rewrite(self, a_pass: Pass) -> int:
+    def _measure(self, a_pass: Pass) -> None:
+        watches = self._do(a_pass, lambda: a_pass.watches(self.graph))
+        if watches:
+            watches = self.calibration.measure(
+                a_pass, self.source, self.graph, watches, self.journal.progress
+            )
+        self.journal.watched = watches
+        self.measured.append(watches)
+
+    def _do(self, a_pass: Pass, what: Callable[[], T]) -> T:
+        """Have the pass do something; what it raises unmeant is its promise broken."""
         try:
-            return a_pass.run(self.graph, self.journal)
+            return what()
         except (InputError, VerificationError):
             raise
         except Exception as error:

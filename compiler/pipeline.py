@@ -8,7 +8,10 @@ from pathlib import Path
 
 import onnx
 
+from sardonyx.compiler.calibrate import Calibration
+from sardonyx.compiler.calibration_source import Given
 from sardonyx.compiler.check_model import check_quantizable, check_valid
+from sardonyx.compiler.checkpoint import Checkpoint
 from sardonyx.compiler.driver import Driver
 from sardonyx.compiler.emit import emit
 from sardonyx.compiler.load import load
@@ -56,9 +59,12 @@ Observer = Callable[[str, Driver], None]
 def compile(
     model: str | Path | onnx.ModelProto,
     recipe: str | Path | Recipe,
-    calibration: str | Path | None = None,
+    calibration: Given | None = None,
     target: str = "portable",
     *,
+    tokenizer: str | Path | None = None,
+    random_calibration: int = 0,
+    checkpoint: str | Path | None = None,
     overrides: Sequence[str] = (),
     verify: Level = "default",
     until: str | None = None,
@@ -68,16 +74,40 @@ def compile(
     """Rewrite ``model`` by ``recipe``.
 
     ``model``: path of an .onnx file, or a model. ``recipe``: a preset's name, a .toml or .py path,
-    or a `Recipe`. ``calibration``: .npz with an array for each graph input; the inputs of the
-    ``full`` check. ``target``: where the result is to run, a name of `TARGETS`; ``portable``: only
+    or a `Recipe`. ``target``: where the result is to run, a name of `TARGETS`; ``portable``: only
     standard ops, as far as there are any. ``overrides``: ``PASS.ARG=VALUE`` for passes of recipe
-    and target, as ``raise-opset.to=0``. ``verify``: ``default`` runs what each pass changed and
-    unpacks every encoded tensor, ``full`` also runs both whole models, ``off`` trusts. ``until``:
-    stop rewriting after the pass of this name.
+    and target, as ``raise-opset.to=0``. ``until``: stop rewriting after the pass of this name.
+
+    ``calibration``: what passes measure activations on: an .npz with an array for each input, the
+    first axis samples; a folder of such files; a .txt or .jsonl of sentences (at most 256 tokens of
+    each), with ``tokenizer``, a tokenizer.json; or batches of arrays by name of input.
+    ``random_calibration``: so many samples are made up instead. ``checkpoint``: file that keeps
+    what was measured if the compile is interrupted, for the same call to go on from.
+
+    ``verify``: ``default`` runs what each pass changed and
+    unpacks every encoded tensor, ``full`` also runs both whole models, on the first samples of the
+    calibration data if there is any, ``off`` trusts.
 
     Raises InputError (the model, recipe, target or an argument is wrong) and VerificationError (a
     pass broke its promise).
     """
+    held = Checkpoint(Path(checkpoint)) if checkpoint else Checkpoint()
+    data = Calibration(calibration, tokenizer, random_calibration, held)
+    with held.kept():
+        return _compile(model, recipe, target, overrides, verify, until, progress, observe, data)
+
+
+def _compile(
+    model: str | Path | onnx.ModelProto,
+    recipe: str | Path | Recipe,
+    target: str,
+    overrides: Sequence[str],
+    verify: Level,
+    until: str | None,
+    progress: Progress | None,
+    observe: Observer | None,
+    calibration: Calibration,
+) -> Compiled:
     start = time.perf_counter()
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     model = model if isinstance(model, onnx.ModelProto) else Path(model)
@@ -90,7 +120,7 @@ def compile(
     if any(a_pass.quantizes for a_pass in passes):
         check_quantizable(source.opset)
         note_overridable(source, graph, journal)
-    driver = Driver(source, graph, journal, Verification(verify))
+    driver = Driver(source, graph, journal, Verification(verify), calibration)
     if observe:
         observe("load", driver)
     for a_pass in passes:
@@ -105,7 +135,7 @@ def compile(
         write_notes(compiled, recipe.name, journal)
     check_valid(compiled, "the compiled model")
     if verify == "full":
-        check_model(model, place.inline_all, passes, driver, compiled, calibration)
+        check_model(model, place.inline_all, passes, driver, compiled)
     report = summarize(recipe, target, driver, compiled, time.perf_counter() - start)
     return Compiled(compiled, report, frozenset(source.files))
 

@@ -121,6 +121,16 @@ class VerificationEntry(Part):
     )
 
 
+class CalibrationEntry(Part):
+    """What activations were measured on."""
+
+    source: str = Field(description="path of the data; 'arrays' if it was in memory, or 'random'")
+    samples: int = Field(description="runs of the model: samples, or batches where they are fixed")
+    random: bool = Field(description="made up: ranges are not those of real data")
+    resumed: int = Field(description="runs, over all measurements, taken from an interrupted one")
+    seconds: float = Field(description="of wall time, over all measurements")
+
+
 class CompileReport(Document):
     """The report of one compile, schema version 1."""
 
@@ -142,5 +152,8 @@ class CompileReport(Document):
     )
     passes: list[PassEntry]
     verification: VerificationEntry
+    calibration: CalibrationEntry | None = Field(
+        default=None, description="null: no pass measured anything"
+    )
     seconds: float = Field(description="wall time of the compile")
     peak_rss_bytes: int = Field(description="largest resident memory of the process so far")

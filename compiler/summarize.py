@@ -11,6 +11,7 @@ from sardonyx.compiler.load import Source
 from sardonyx.compiler.messages import initializers, message_bytes
 from sardonyx.compiler.recipe import Recipe
 from sardonyx.compiler.report import (
+    CalibrationEntry,
     CompileReport,
     FusionEntry,
     KeptEntry,
@@ -42,8 +43,22 @@ def summarize(
         kept_ops=[KeptEntry(**vars(kept)) for kept in journal.kept],
         passes=[PassEntry(**vars(run)) for run in driver.runs],
         verification=VerificationEntry(**vars(driver.verification)),
+        calibration=_calibration(driver),
         seconds=seconds,
         peak_rss_bytes=peak_rss_bytes(),
+    )
+
+
+def _calibration(driver: Driver) -> CalibrationEntry | None:
+    done = driver.calibration
+    if done.samples is None or not any(driver.measured):
+        return None
+    return CalibrationEntry(
+        source=done.samples.data.source,
+        samples=len(done.samples),
+        random=done.samples.data.random,
+        resumed=done.resumed,
+        seconds=done.seconds,
     )
 
 

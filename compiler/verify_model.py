@@ -16,7 +16,7 @@ from sardonyx.compiler.check_model import first_line
 from sardonyx.compiler.cut import NUMBERS, Feeds, Unknown, feeds_for
 from sardonyx.compiler.driver import Driver
 from sardonyx.compiler.emit import emit
-from sardonyx.compiler.execute import fitting, read_arrays
+from sardonyx.compiler.execute import fitting
 from sardonyx.compiler.load import load
 from sardonyx.compiler.quiet_session import quiet_session
 from sardonyx.compiler.region import record_scopes
@@ -37,7 +37,6 @@ def check_model(
     passes: tuple[Pass, ...],
     driver: Driver,
     compiled: onnx.ModelProto,
-    samples: str | Path | None,
 ) -> None:
     """Run whole models in onnxruntime as a user would; record the largest difference or raise.
 
@@ -46,9 +45,10 @@ def check_model(
     """
     source, graph = load(model, inline_all=inline_all)
     plain = emit(source, graph)
-    feeds = read_arrays(Path(samples)) if samples else _made_up(plain, graph)
+    feeds = driver.calibration.first(source, graph) or [_made_up(plain, graph)]
     exact = list(takewhile(lambda a_pass: not a_pass.quantizes, passes))
-    rewrites = sum(a_pass.run(graph, Journal()) for a_pass in exact)
+    told = zip(exact, driver.measured, strict=False)
+    rewrites = sum(a_pass.run(graph, Journal(watched=watched)) for a_pass, watched in told)
     worst = _difference(plain, emit(source, graph), feeds, "the source") if rewrites else 0.0
     _decode_weights(graph, driver.journal.encoded)
     decoded = emit(source, graph)
@@ -69,13 +69,16 @@ def _decode_weights(graph: gs.Graph, encoded: list[Encoded]) -> None:
             constants[view.constant.name].pop(0)._values = view.decoded(entry.tensor)._values
 
 
-def _difference(wanted: onnx.ModelProto, given: onnx.ModelProto, feeds: Feeds, name: str) -> float:
+def _difference(
+    wanted: onnx.ModelProto, given: onnx.ModelProto, feeds: list[Feeds], name: str
+) -> float:
     """The largest relative difference between the outputs of two models; raises above BOUND."""
     outputs = _run(wanted, feeds, name), _run(given, feeds, "the rewritten model")
     differences = [relative_difference(a, b) for a, b in zip(*outputs, strict=True)]
     worst = max(differences, default=0.0)
     if worst > BOUND:
-        output = given.graph.output[int(np.argmax(differences))].name
+        names = [output.name for output in given.graph.output]
+        output = names[int(np.argmax(differences)) % len(names)]
         raise VerificationError(
             f"the rewritten model differs at output '{output}' by {worst:.3g} from {name}, "
             f"above {BOUND:g}"
@@ -89,7 +92,7 @@ def _made_up(model: onnx.ModelProto, graph: gs.Graph) -> Feeds:
     for numbers in NUMBERS:
         try:
             feeds = feeds_for(model.graph.input, records, numbers)
-            _run(model, feeds, "the source")
+            _run(model, [feeds], "the source")
             return feeds
         except Unknown as error:
             failure = f"the full check cannot make up values for input '{error}'"
@@ -98,11 +101,12 @@ def _made_up(model: onnx.ModelProto, graph: gs.Graph) -> Feeds:
     raise InputError(f"{failure}; give inputs that fit with --calibration")
 
 
-def _run(model: onnx.ModelProto, feeds: Feeds, name: str) -> list[np.ndarray]:
+def _run(model: onnx.ModelProto, feeds: list[Feeds], name: str) -> list[np.ndarray]:
+    """All outputs on the first feeds, then on the next."""
     try:
         session = quiet_session(model)
         wanted = {info.name: info for info in session.get_inputs()}
-        return list(session.run(None, fitting(wanted, feeds)))
+        return [out for each in feeds for out in session.run(None, fitting(wanted, each))]
     except InputError:
         raise
     except Exception as error:

@@ -12,7 +12,7 @@ from typing import ClassVar
 import onnx_graphsurgeon as gs
 
 from sardonyx.passes.facts import Fact
-from sardonyx.passes.journal import Journal
+from sardonyx.passes.journal import Journal, Watched
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,12 @@ class Pass(ABC):
     establishes: ClassVar[tuple[Fact, ...]] = ()
     bound: ClassVar[float] = 0.0
     quantizes: ClassVar[bool] = False
+
+    def watches(self, graph: gs.Graph) -> Watched:
+        """Tensors of the main graph, by name, whose values the pass must know, and the empty
+        statistics to fold them into. The driver measures them before `run`: `Journal.watched`.
+        """
+        return {}
 
     @abstractmethod
     def run(self, graph: gs.Graph, journal: Journal) -> int:

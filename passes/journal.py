@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from sardonyx.passes.quantize.observers.statistic import Statistic
 from sardonyx.passes.roles import Place
 from sardonyx.passes.weights import WeightView
 from sardonyx.runtime_ops.formats import Format
@@ -10,6 +11,9 @@ from sardonyx.runtime_ops.gobo import GoboTensor
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
+
+Watched = dict[str, tuple[Statistic, ...]]
+"""Statistics of tensors, by name."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,10 @@ def _silent(what: str, done: int, total: int) -> None:
 
 @dataclass
 class Journal:
-    """Filled by passes in the order of their run. ``weights``: elements that could be encoded."""
+    """Filled by passes in the order of their run. ``weights``: elements that could be encoded.
+
+    ``watched``: what the driver measured for the pass that runs next, on the graph as it stands.
+    """
 
     progress: Progress = _silent
     encoded: list[Encoded] = field(default_factory=list)
@@ -92,3 +99,4 @@ class Journal:
     missed: list[Miss] = field(default_factory=list)
     kept: list[Kept] = field(default_factory=list)
     weights: int = 0
+    watched: Watched = field(default_factory=dict)

@@ -8,7 +8,12 @@ from typing import Annotated
 
 import typer
 
-from sardonyx.compiler.cli.screen import errors_as_sentences, out, progress_bar
+from sardonyx.compiler.cli.screen import (
+    errors_as_sentences,
+    out,
+    progress_bar,
+    stopped_as_interrupted,
+)
 from sardonyx.compiler.cli.table import print_report
 from sardonyx.compiler.dump import Dump
 from sardonyx.compiler.pipeline import compile
@@ -48,8 +53,19 @@ def compile_model(
         typer.Option("-o", "--output", help="Where to write; MODEL.RECIPE.onnx if not given."),
     ] = None,
     calibration: Annotated[
-        Path | None, typer.Option(help="An .npz file of inputs, one array for each graph input.")
+        Path | None,
+        typer.Option(
+            metavar="DATA",
+            help="What to measure activations on: an .npz file with an array for each input, a "
+            "folder of them, or a .txt or .jsonl of sentences.",
+        ),
     ] = None,
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="The tokenizer.json for calibration sentences.")
+    ] = None,
+    random_calibration: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Measure on N made-up samples instead.")
+    ] = 0,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="PASS.ARG=VALUE", help="Change an argument of a pass."),
@@ -76,13 +92,13 @@ def compile_model(
     ] = Verify.default,
 ) -> None:
     """Rewrite MODEL by a recipe; print what was done."""
-    with errors_as_sentences("interrupted: nothing was written"):
+    with errors_as_sentences("interrupted: nothing was written"), stopped_as_interrupted():
         if model.is_dir():
             raise InputError(f"model '{model}' is a folder: give an .onnx file")
         chosen = load_recipe(recipe)
         written = output or model.with_name(f"{model.stem}.{chosen.name}.onnx")
         for path in filter(None, (written, report)):
-            check_output(path, model, Path(recipe), *filter(None, [calibration]))
+            check_output(path, model, Path(recipe), *filter(None, [calibration, tokenizer]))
         if report and report.absolute() == written.absolute():
             raise InputError(f"model and report cannot both be written to '{report}'")
         observe = Dump(dump) if dump else None
@@ -92,6 +108,9 @@ def compile_model(
                 chosen,
                 calibration,
                 target.value,
+                tokenizer=tokenizer,
+                random_calibration=random_calibration,
+                checkpoint=written.with_name(f"{written.name}.calibration"),
                 overrides=set_ or (),
                 verify=verify.value,
                 until=until,

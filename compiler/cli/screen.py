@@ -1,6 +1,7 @@
 """What every command shares: the console, errors as one sentence, progress."""
 
 import contextlib
+import signal
 import sys
 from collections.abc import Iterator
 
@@ -24,12 +25,26 @@ def errors_as_sentences(interrupted: str) -> Iterator[None]:
         _fail(str(error), 1)
     except VerificationError as error:
         _fail(str(error), 3)
-    except KeyboardInterrupt:
-        _fail(interrupted, 1)
+    except KeyboardInterrupt as error:
+        _fail(str(error) or interrupted, 1)
     except OSError as error:
         _fail(f"{error.filename or 'a file'}: {error.strerror or error}", 1)
     except MemoryError:
         _fail("not enough memory for this model", 1)
+
+
+@contextlib.contextmanager
+def stopped_as_interrupted() -> Iterator[None]:
+    """Take SIGTERM as Ctrl-C, so that work which can be gone on with is kept."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _fail(text: str, code: int) -> None:

@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from sardonyx.compiler.report import (
+    CalibrationEntry,
     CompileReport,
     PassEntry,
     TensorEntry,
@@ -38,6 +39,8 @@ def print_report(report: CompileReport, console: Console) -> None:
         )
     elif report.skipped:
         console.print("Quantized nothing.")
+    if report.calibration:
+        console.print(escape(_calibrated(report.calibration)))
     print_left_alone(_by_reason(report), console)
     print_fused(report, console)
     print_kept(report, console)
@@ -48,6 +51,14 @@ def print_report(report: CompileReport, console: Console) -> None:
         f"[bold]{megabytes(totals.bytes_before)} -> {megabytes(totals.bytes_after)}{smaller}[/], "
         f"in {report.seconds:.1f} s."
     )
+
+
+def _calibrated(done: CalibrationEntry) -> str:
+    """What activations were measured on, in a sentence or two."""
+    kind = "random samples" if done.random else f"samples of {done.source}"
+    text = f"Measured activations on {done.samples} {kind}, in {done.seconds:.1f} s"
+    text += f" ({done.resumed} went on from an interrupted compile)." if done.resumed else "."
+    return text + " Their ranges are not those of real data!" if done.random else text
 
 
 def _checked(checked: VerificationEntry) -> str:
