@@ -1,6 +1,5 @@
 """A few real rows of a tensor, to measure errors of products on."""
 
-import math
 from dataclasses import dataclass, field, replace
 from typing import Self
 
@@ -32,7 +31,9 @@ class RowSample(Statistic):
 
     def add(self, values: Floats) -> Self:
         values = np.atleast_1d(floats(values))
-        values = values.reshape(math.prod(values.shape[:-1]), values.shape[-1])
+        if values.size == 0:
+            return self
+        values = values.reshape(-1, values.shape[-1])
         which = kept(values)
         values = values if which is True else values[which.all(axis=1)]
         return self.merge(RowSample(self.rows, values, _hashes(values)))
