@@ -67,7 +67,7 @@ def _totals(driver: Driver, compiled: onnx.ModelProto) -> Totals:
     before, after = _source_bytes(driver.source), _model_bytes(compiled)
     quantized = sum(_size(view.shape) for entry in entries for view in entry.views)
     distinct = sum(_size(entry.views[0].shape) for entry in entries)
-    outliers = sum(entry.tensor.values.size for entry in entries)
+    outliers = sum(entry.tensor.outliers for entry in entries)
     return Totals(
         bytes_before=before,
         bytes_after=after,
@@ -80,7 +80,7 @@ def _totals(driver: Driver, compiled: onnx.ModelProto) -> Totals:
 
 
 def _tensor(entry: Encoded) -> TensorEntry:
-    outliers = entry.tensor.values.size
+    outliers = entry.tensor.outliers
     return TensorEntry(
         name=entry.name,
         node=entry.nodes[0],
@@ -89,7 +89,7 @@ def _tensor(entry: Encoded) -> TensorEntry:
         layer=entry.place.layer,
         format=str(entry.format),
         bits=entry.format.bits,
-        groups=entry.tensor.centroids.shape[0],
+        groups=entry.tensor.groups,
         outliers=outliers,
         outlier_share=outliers / _size(entry.views[0].shape),
         sqnr_db=entry.sqnr_db if math.isfinite(entry.sqnr_db) else None,

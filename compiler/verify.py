@@ -22,7 +22,6 @@ from sardonyx.passes.journal import Encoded
 from sardonyx.passes.scopes import all_constants, all_nodes, scopes
 from sardonyx.passes.sizes import Sizes
 from sardonyx.runtime_ops.errors import VerificationError
-from sardonyx.runtime_ops.gobo import contradiction
 
 Level = Literal["off", "default", "full"]
 Outputs = list[NDArray[np.generic]]
@@ -51,9 +50,7 @@ class Verification:
 def check_encoded(a_pass: Pass, entries: list[Encoded], result: Verification) -> None:
     """Unpack every encoded tensor and hold it against the original weights."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = pool.map(
-            lambda entry: contradiction(entry.views[0].matrix(), entry.tensor), entries
-        )
+        found = pool.map(lambda entry: entry.tensor.contradiction(entry.views[0].matrix()), entries)
         for entry, text in zip(entries, found, strict=True):
             if text:
                 raise VerificationError(

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from sardonyx.passes.quantize.observers.statistic import Statistic
 from sardonyx.passes.roles import Place
 from sardonyx.passes.weights import WeightView
+from sardonyx.runtime_ops.coded import CodedTensor
 from sardonyx.runtime_ops.formats import Format
-from sardonyx.runtime_ops.gobo import GoboTensor
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
@@ -31,7 +31,7 @@ class Encoded:
     op: str
     place: Place
     views: tuple[WeightView, ...]
-    tensor: GoboTensor
+    tensor: CodedTensor
     format: Format
     sqnr_db: float
     bytes_before: int

@@ -11,7 +11,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from sardonyx.passes.fused import FUSED, MICROSOFT, is_standard, obstacle
 from sardonyx.passes.scopes import all_constants, all_nodes
-from sardonyx.runtime_ops.gobo import GoboTensor
+from sardonyx.runtime_ops.coded import CodedTensor
 from sardonyx.runtime_ops.ops import DOMAIN, INPUTS
 
 SLOTS = {"MatMul": (0, 1), "Gemm": (0, 1), "Gather": (0,)}
@@ -70,7 +70,7 @@ class WeightView:
         sampled: NDArray[np.generic] = values.astype(self.dtype)
         return sampled
 
-    def decoded(self, tensor: GoboTensor) -> gs.Constant:
+    def decoded(self, tensor: CodedTensor) -> gs.Constant:
         """A stand-in for the constant, with the values that ``tensor`` decodes to.
 
         In the dtype of W, which a Cast between the two leaves as it is.

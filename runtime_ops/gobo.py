@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from sardonyx.runtime_ops.binned_sums import chunks, energy, midpoints
 from sardonyx.runtime_ops.codebook import Solver, fit
-from sardonyx.runtime_ops.formats import Format
+from sardonyx.runtime_ops.formats import Format, Granularity
 from sardonyx.runtime_ops.outliers import Band, Rule, band
 from sardonyx.runtime_ops.packing import LAYOUTS, pack, unpack
 
@@ -55,8 +55,18 @@ class GoboTensor:
 
     @property
     def format(self) -> Format:
-        groups = self.centroids.shape[0]
-        return Format("codebook", self.bits, "group" if groups > 1 else "tensor", groups)
+        shared: Granularity = "group" if self.groups > 1 else "tensor"
+        return Format("codebook", self.bits, shared, self.groups)
+
+    @property
+    def groups(self) -> int:
+        """Tables of centroids."""
+        return len(self.centroids)
+
+    @property
+    def outliers(self) -> int:
+        """Weights kept as they are."""
+        return int(self.values.size)
 
     @property
     def nbytes(self) -> int:
@@ -87,6 +97,10 @@ class GoboTensor:
             weights = self.centroids[0][indices]
         weights[self.outlier_places()] = self.values
         return weights
+
+    def contradiction(self, weights: Floating) -> str:
+        """What is wrong with this as the encoding of W [K, N]; empty where nothing is."""
+        return contradiction(weights, self)
 
 
 @dataclass(frozen=True)

@@ -203,7 +203,7 @@ def _entry(
 
 def _notes(entry: Encoded) -> dict[str, object]:
     """What Netron shows on the node."""
-    share = entry.tensor.values.size / np.prod(entry.views[0].shape)
+    share = entry.tensor.outliers / np.prod(entry.views[0].shape)
     layer = entry.place.layer
     constants = [view.constant for view in entry.views]
     kinds = [f"{np.dtype(constant.dtype)} {list(constant.shape)}" for constant in constants]

@@ -1,0 +1,147 @@
+"""Uniform integers: a weight matrix as INT8 codes and scales, and the grid of an activation."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sardonyx.runtime_ops.binned_sums import energy
+from sardonyx.runtime_ops.coded import Floats
+from sardonyx.runtime_ops.formats import Format
+
+Per = Literal["tensor", "channel", "row"]
+"""What of a matrix [K, N] shares a scale: all of it, a column, or a row (of an embedding table)."""
+
+_LEAST_SCALE = np.float32(2.0**-126)
+
+
+@dataclass(frozen=True)
+class UniformTensor:
+    """A weight matrix W [K, N] as ``scale * (codes - zero_point)``.
+
+    ``codes``: [K, N], int8, or uint8 with zero point 128. ``scale``: float32, of shape [] (per
+    tensor), [N] (per channel) or [K, 1] (per row). ``bits``: codes lie within
+    ``zero_point`` +- (2^(bits - 1) - 1). ``dtype``: of W.
+    """
+
+    codes: NDArray[np.int8] | NDArray[np.uint8]
+    scale: NDArray[np.float32]
+    bits: int
+    dtype: np.dtype[np.floating]
+
+    @property
+    def zero_point(self) -> int:
+        return 128 if self.codes.dtype == np.uint8 else 0
+
+    @property
+    def format(self) -> Format:
+        shared: tuple[Per, ...] = ("tensor", "channel", "row")
+        return Format("uniform", self.bits, shared[self.scale.ndim])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of codes and scales."""
+        return self.codes.nbytes + self.scale.nbytes
+
+    @property
+    def groups(self) -> int:
+        """Scales in the tensor."""
+        return int(self.scale.size)
+
+    @property
+    def outliers(self) -> int:
+        """None is kept in floating point."""
+        return 0
+
+    def decode(self) -> Floats:
+        """W as products see it: [K, N]."""
+        steps = self.codes.astype(np.float32) - np.float32(self.zero_point)
+        return (steps * self.scale).astype(self.dtype)
+
+    def contradiction(self, weights: Floats) -> str:
+        """What is wrong with this as the encoding of W [K, N]; empty where nothing is: every weight
+        must decode to within half a step, and a bit of float32's own rounding."""
+        if weights.shape != self.codes.shape:
+            return f"has shape {weights.shape}, its encoding {self.codes.shape}"
+        steps = self.codes.astype(np.float64) - self.zero_point
+        if np.abs(steps).max(initial=0) > largest(self.bits):
+            return f"has a code outside {self.bits} bits"
+        error = np.abs(weights.astype(np.float64) - steps * self.scale)
+        if np.any(error > self.scale * (0.5 + 1e-4)):
+            return "has a weight that does not decode to within half a step"
+        return ""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The integers of an activation: ``x ~ scale (q - zero_point)``, q of 8 bits."""
+
+    scale: np.float32
+    zero_point: int
+    signed: bool
+
+    @property
+    def ends(self) -> tuple[int, int]:
+        """The least and the largest q."""
+        return (-128, 127) if self.signed else (0, 255)
+
+    def rounded(self, values: Floats) -> Floats:
+        """Values as DequantizeLinear(QuantizeLinear(x)) makes them: half to even, saturated."""
+        codes = np.rint(values / self.scale) + np.float32(self.zero_point)
+        steps: Floats = np.clip(codes, *self.ends) - np.float32(self.zero_point)
+        return steps * self.scale
+
+
+def largest(bits: int) -> int:
+    """The largest magnitude of symmetric codes of ``bits`` bits."""
+    return (1 << (bits - 1)) - 1
+
+
+def encode(
+    weights: Floats, bits: int = 8, per: Per = "channel", unsigned: bool = False
+) -> tuple[UniformTensor, float]:
+    """Symmetric codes of a matrix W [K, N], float16, bfloat16, float32 or float64, half to even.
+
+    The scale of weights that are all 0 is 1. Also returns the SQNR, dB (inf: nothing lost). Raises
+    ValueError where W holds NaN or an infinity.
+    """
+    real = weights.astype(np.float32, copy=False)
+    axis = {"tensor": None, "channel": 0, "row": 1}[per]
+    magnitude = np.abs(real).max(axis=axis, keepdims=per == "row", initial=0)
+    if not np.all(np.isfinite(magnitude)):
+        raise ValueError("holds NaN or infinite values")
+    most = np.float32(largest(bits))
+    fitting = np.maximum(magnitude / most, _LEAST_SCALE)
+    scale = np.where(magnitude > 0, fitting, np.float32(1)).astype(np.float32)
+    steps = np.clip(np.rint(real / scale), -most, most)
+    codes = (steps + 128).astype(np.uint8) if unsigned else steps.astype(np.int8)
+    tensor = UniformTensor(codes, scale, bits, weights.dtype)
+    return tensor, sqnr_db(real, steps * scale)
+
+
+def grid(low: float, high: float, symmetric: bool = False, signed: bool = False) -> Grid:
+    """The grid of 8 bits over a range that holds 0, which is one of its values.
+
+    Affine: 255 steps from ``low`` to ``high``. ``symmetric``: 127 steps up to the larger magnitude
+    (255 up, unsigned, where nothing is negative). A range of 0 has scale 1.
+    """
+    least, most = (-128, 127) if signed else (0, 255)
+    magnitude = max(-low, high)
+    if magnitude == 0:
+        return Grid(np.float32(1), 0 if signed or symmetric else least, signed)
+    if symmetric:
+        middle = 0 if signed else 128
+        positive = not signed and low >= 0
+        scale = np.float32(magnitude / (255 if positive else 127))
+        return Grid(max(scale, _LEAST_SCALE), 0 if positive else middle, signed)
+    scale = max(np.float32((high - low) / 255), _LEAST_SCALE)
+    zero_point = int(np.clip(np.rint(least - low / scale), least, most))
+    return Grid(scale, zero_point, signed)
+
+
+def sqnr_db(real: Floats, decoded: Floats) -> float:
+    """10 log10 of the energy of values over that of their error; inf where nothing was lost."""
+    signal, noise = energy(real.reshape(-1)), energy((real - decoded).reshape(-1))
+    return 10.0 * math.log10(signal / noise) if noise and signal else math.inf
