@@ -32,10 +32,12 @@ class ChannelRange(Statistic):
 
     def add(self, values: Floats) -> Self:
         values = np.atleast_1d(floats(values))
+        if values.size == 0:
+            return self
         which, rows = kept(values), tuple(range(values.ndim - 1))
         low = values.min(axis=rows, initial=np.inf, where=which)
         high = values.max(axis=rows, initial=-np.inf, where=which)
-        return self.merge(ChannelRange(low, high))
+        return self.merge(ChannelRange(low + 0.0, high + 0.0))  # no -0.0, which order decides
 
     def merge(self, other: "ChannelRange") -> Self:
         """The ranges of both's values."""

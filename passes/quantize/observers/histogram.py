@@ -7,7 +7,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from sardonyx.passes.quantize.observers.statistic import Floats, Statistic, floats, kept
+from sardonyx.passes.quantize.observers.statistic import Floats, Statistic, ends, floats, kept
 
 BINS = 8192
 """Bins a side: 32 a level of INT8 or more, where the range is not clipped."""
@@ -68,7 +68,7 @@ class Histogram(Statistic):
         values = values.ravel() if which is True else values[which]
         if values.size == 0:
             return self
-        low, high = float(values.min()), float(values.max())
+        low, high = ends(values)
         grown = self._reaching(max(-low, high))
         scale = values.dtype.type(1 / grown.width)
         bins = (values * scale).astype(np.intp) + grown.bins - (values < 0)
@@ -80,6 +80,12 @@ class Histogram(Statistic):
             count=self.count + values.size,
             zeros=self.zeros + values.size - int(np.count_nonzero(values)),
         )
+
+    def without_zeros(self) -> Self:
+        """The histogram of the values that are not exactly zero, with the same ends."""
+        counts = self.counts.copy()
+        counts[self.bins] -= self.zeros
+        return replace(self, counts=counts, count=self.count - self.zeros, zeros=0)
 
     def merge(self, other: "Histogram") -> Self:
         """The histogram of both's values; ``other`` has as many bins."""
@@ -96,10 +102,10 @@ class Histogram(Statistic):
     def _reaching(self, magnitude: float) -> Self:
         """The same with bins wide enough for a magnitude."""
         steps_a_side = self.bins.bit_length() - 1
-        exponent = max(math.frexp(magnitude)[1] - steps_a_side, self.exponent)
-        steps = min(exponent - self.exponent, steps_a_side)
-        if steps == 0:
+        exponent = math.frexp(magnitude)[1] - steps_a_side  # magnitude < 2^(that of frexp)
+        if magnitude == 0 or exponent <= self.exponent:
             return self
+        steps = min(exponent - self.exponent, steps_a_side)
         inner = self.counts.reshape(-1, 1 << steps).sum(axis=1)
         counts = np.pad(inner, (self.counts.size - inner.size) // 2)
         return replace(self, counts=counts, exponent=exponent)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from sardonyx.passes.quantize.observers.ranges import Range
-from sardonyx.passes.quantize.observers.statistic import Floats, Statistic, floats, kept
+from sardonyx.passes.quantize.observers.statistic import Floats, Statistic, ends, floats, kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +30,7 @@ class MovingRange(Statistic):
         values = values if which is True else values[which]
         if values.size == 0:
             return self
-        low, high = float(values.min()), float(values.max())
+        low, high = ends(values)
         return replace(
             self,
             low=self._moved(self.low, low),

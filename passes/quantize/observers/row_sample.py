@@ -1,6 +1,5 @@
 """A few real rows of a tensor, to measure errors of products on."""
 
-import math
 from dataclasses import dataclass, field, replace
 from typing import Self
 
@@ -32,7 +31,9 @@ class RowSample(Statistic):
 
     def add(self, values: Floats) -> Self:
         values = np.atleast_1d(floats(values))
-        values = values.reshape(math.prod(values.shape[:-1]), values.shape[-1])
+        if values.size == 0:
+            return self
+        values = values.reshape(-1, values.shape[-1])
         which = kept(values)
         values = values if which is True else values[which.all(axis=1)]
         return self.merge(RowSample(self.rows, values, _hashes(values)))
@@ -51,7 +52,7 @@ class RowSample(Statistic):
 
 
 def _hashes(rows: Floats) -> NDArray[np.uint64]:
-    """A multilinear hash of each row's bits (Dietzfelbinger 1996), mixed."""
+    """A sum of each row's bits by odd factors (multilinear hashing, Carter & Wegman), mixed."""
     bits = rows.view(np.uint32 if rows.dtype == np.float32 else np.uint64).astype(np.uint64)
     factors = _mixed(np.arange(1, rows.shape[1] + 1, dtype=np.uint64))
     return _mixed(bits @ (factors | np.uint64(1)))

@@ -51,6 +51,11 @@ def kept(values: Floats) -> NDArray[np.bool_] | Literal[True]:
     return True if low > -FILL and high < FILL else np.abs(values) < FILL
 
 
+def ends(values: Floats) -> tuple[float, float]:
+    """The least and the largest value; a zero is 0.0, so that -0.0 depends on no order."""
+    return float(values.min()) + 0.0, float(values.max()) + 0.0
+
+
 def same_width(values: Floats, width: int) -> None:
     """ValueError unless the last axis is as long as in the samples before."""
     if values.shape[-1] != width:
