@@ -63,6 +63,12 @@ class Calibration:
     resumed: int = 0
     seconds: float = 0.0
 
+    def __post_init__(self) -> None:
+        if self.given is not None and self.random:
+            raise InputError("--calibration and --random-calibration exclude each other")
+        if self.given is None and self.tokenizer is not None:
+            raise InputError("--tokenizer is for the sentences of --calibration, which is missing")
+
     def measure(
         self, a_pass: Pass, source: Source, graph: gs.Graph, watches: Watched, progress: Progress
     ) -> Watched:
@@ -140,7 +146,7 @@ def _kind(statistic: Statistic) -> tuple[object, ...]:
 
 def _session(path: Path, a_pass: Pass) -> ort.InferenceSession:
     try:
-        return quiet_session(path, flat=True)
+        return quiet_session(path, alone=True)
     except Exception as error:
         raise InputError(
             f"onnxruntime cannot load what pass {a_pass.name} is to measure: {first_line(error)}"

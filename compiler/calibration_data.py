@@ -88,7 +88,7 @@ class Archives(Data):
                     yield from _rows(columns, inputs, f"'{path}'")
             except OSError as error:
                 raise InputError(f"cannot read '{path}': {error.strerror or error}") from error
-            except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            except (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
                 raise InputError(f"'{path}' is not an .npz file of plain arrays") from error
 
 

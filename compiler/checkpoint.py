@@ -68,10 +68,12 @@ class Checkpoint:
                 self._ignored("is of another model, recipe or data")
             return 0, empty
         try:
-            return int(held[f"{digest}/samples"]), _restored(digest, empty, held)
+            found = int(held[f"{digest}/samples"]), _restored(digest, empty, held)
         except (KeyError, TypeError, ValueError):
             self._ignored("is damaged")
             return 0, empty
+        self._measured[digest] = found
+        return found
 
     def keep(self, digest: str, samples: int, watched: Watched) -> None:
         """Remember what was measured so far."""
