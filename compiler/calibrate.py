@@ -51,7 +51,6 @@ class Calibration:
     """The data of one compile, and what was measured on it.
 
     ``given``, ``tokenizer``: as `compile` takes them. ``random``: samples to make up instead.
-    ``resumed``: samples, over all measurements, that an interrupted compile had folded already.
     ``seconds``: spent here.
     """
 
@@ -60,7 +59,6 @@ class Calibration:
     random: int = 0
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     samples: Samples | None = None
-    resumed: int = 0
     seconds: float = 0.0
 
     def __post_init__(self) -> None:
@@ -87,7 +85,6 @@ class Calibration:
             digest = _digest(path, watches, samples)
             session = _session(path, a_pass)
         done, state = self.checkpoint.find(digest, watches)
-        self.resumed += done
         progress("Calibrating", done, len(samples))
         for sample, values in _runs(session, list(watches), samples, done):
             state = {name: _folded(state[name], values[name], name, sample) for name in state}

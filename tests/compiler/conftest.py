@@ -165,6 +165,12 @@ class Measured:
 
 
 @pytest.fixture(scope="session")
+def watch() -> type[Watch]:
+    """The pass, for recipes of several."""
+    return Watch
+
+
+@pytest.fixture(scope="session")
 def measure() -> Callable[..., Measured]:
     """Compile with a pass that watches tensors, by default with a statistic that keeps all."""
 
