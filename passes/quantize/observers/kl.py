@@ -72,7 +72,7 @@ def divergences(counts: Counts, levels: int) -> tuple[NDArray[np.int64], NDArray
     edges = kept[:, None] * np.arange(levels + 1) // levels
     beyond, last = mass[-1] - mass[kept], counts[kept - 1]
     q, bins = np.diff(mass[edges]), np.diff(filled[edges])
-    bins[:, -1] += (last == 0) & (beyond > 0)
+    bins[:, -1] += last == 0
     log_q = np.log(np.maximum(q, 1) / np.maximum(bins, 1))
     cross = (q * log_q).sum(axis=1) + beyond * log_q[:, -1]
     of_p = own[kept - 1] + _x_log_x(last + beyond)

@@ -23,7 +23,9 @@ def histogram_of() -> Callable[..., Histogram]:
     return make
 
 
-@pytest.fixture(scope="session", params=["normal", "laplace", "relu", "skewed", "outliers"])
+@pytest.fixture(
+    scope="session", params=["normal", "laplace", "relu", "skewed", "lopsided", "outliers"]
+)
 def values(request: pytest.FixtureRequest) -> Values:
     """Values as activations have them, of a few shapes."""
     rng = np.random.default_rng(7)
@@ -33,5 +35,6 @@ def values(request: pytest.FixtureRequest) -> Values:
         "laplace": laplace,
         "relu": np.maximum(normal, 0),
         "skewed": np.where(laplace < 0, laplace / 50, laplace),
+        "lopsided": np.where(laplace < 0, rng.uniform(-1, 0, 20_000), laplace),
         "outliers": np.concatenate([normal, [-30.0, 55.0, 60.0]]),
     }[request.param]

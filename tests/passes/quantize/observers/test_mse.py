@@ -65,18 +65,17 @@ def test_golden_section_is_as_good_as_the_grid(values, histogram_of, bits, symme
 
 
 @pytest.mark.parametrize("bits", [4, 8])
-def test_affine_search_by_turns_is_near_the_best_of_all_pairs(values, histogram_of, bits):
-    """To 5 %: the ends are searched in turns, each to a hundredth."""
-    histogram = histogram_of(values)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_affine_search_by_turns_is_near_the_best_of_all_pairs(values, histogram_of, bits, sign):
+    """To 1 %: the ends are searched in turns, each to a hundredth."""
+    histogram = histogram_of(sign * values)
     loss = squared_error(histogram, 2**bits)
-    shares = HUNDREDTHS[1::2]
-    pairs = itertools.product(shares, shares if histogram.low < 0 else [0.0])
-    low = min(histogram.low, 0)
-    best = min(loss(left * low, right * histogram.high) for right, left in pairs)
+    low, high = min(histogram.low, 0.0), max(histogram.high, 0.0)
+    pairs = itertools.product(HUNDREDTHS[1::2], repeat=2)
     found = mse(histogram, bits, False, grid)
-    assert found.loss <= 1.05 * best
+    assert found.loss <= 1.01 * min(loss(left * low, right * high) for left, right in pairs)
     assert found.loss == loss(found.low, found.high)
-    assert low <= found.low <= 0 <= found.high <= histogram.high
+    assert low <= found.low <= 0 <= found.high <= high
 
 
 def test_the_curve_rises_from_tries_of_low_to_tries_of_high(histogram_of, normal):
@@ -93,3 +92,15 @@ def test_the_curve_rises_from_tries_of_low_to_tries_of_high(histogram_of, normal
 def test_one_value_keeps_its_own_range(histogram_of, value, symmetric):
     found = mse(histogram_of([value]), 8, symmetric, grid)
     assert value in (found.low, found.high)
+
+
+@pytest.mark.parametrize("best", [0.001, 0.1, 0.3, 0.7, 0.999, 1.0])
+def test_golden_section_finds_the_least_of_a_parabola(best):
+    share, tries = golden(lambda share: (share - best) ** 2)
+    assert abs(share - best) <= 1e-3
+    assert len(tries) < 20
+
+
+@pytest.mark.parametrize("solver", [grid, golden])
+def test_of_equal_losses_the_full_range_wins(solver):
+    assert solver(lambda share: 0.0)[0] == 1

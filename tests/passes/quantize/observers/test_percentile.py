@@ -36,3 +36,4 @@ def test_all_values_are_kept_up_to_the_exact_ends(values, histogram_of):
     histogram = histogram_of(values)
     found = percentile(histogram, 100.0, symmetric=False)
     assert (found.low, found.high) == (min(histogram.low, 0), max(histogram.high, 0))
+    assert percentile(histogram, 100.0, symmetric=True).high == histogram.largest
