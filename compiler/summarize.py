@@ -59,7 +59,7 @@ def _calibration(driver: Driver) -> CalibrationEntry | None:
         source=done.samples.data.source,
         samples=len(done.samples),
         random=done.samples.data.random,
-        resumed=done.resumed,
+        resumed=done.checkpoint.resumed,
         seconds=done.seconds,
     )
 
