@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
+import numpy as np
+
 from sardonyx.passes.quantize.observers.find import Method, Mode, Settings, Solver, find_range
 from sardonyx.passes.quantize.observers.histogram import Histogram
 from sardonyx.passes.quantize.observers.moving_range import MovingRange
@@ -12,7 +14,7 @@ from sardonyx.passes.quantize.observers.row_sample import RowSample
 from sardonyx.passes.quantize.observers.statistic import Statistic
 from sardonyx.passes.quantize.observers.tensor_class import TensorClass, tensor_class
 from sardonyx.passes.quantize.product_error import ProductSample
-from sardonyx.runtime_ops.uniform import Grid, grid, sqnr_db
+from sardonyx.runtime_ops.uniform import Grid, grid
 
 RangeMethod = Literal[Method, "ema"]
 KlMode = Literal[Mode, "best"]
@@ -35,16 +37,20 @@ class GridSettings:
     signed: bool
     rows: int
 
-    def statistics(self) -> tuple[Statistic, ...]:
-        """What must be measured of an activation."""
+    def statistics(self, weighed: bool) -> tuple[Statistic, ...]:
+        """What must be measured of an activation; if it is ``weighed``, multiplied by a weight,
+        also rows of it."""
         moving = (MovingRange(self.decay),) if self.method == "ema" else ()
-        return (Histogram(), RowSample(self.rows), *moving)
+        return (Histogram(), *moving, *((RowSample(self.rows),) if weighed else ()))
 
 
 @dataclass(frozen=True)
 class Measured:
-    """An activation's grid, the range it was made from, and its class. ``sqnr_db``: of the sampled
-    values on the grid; ``product_sqnr_db``: of the products that read them."""
+    """An activation's grid, the range it was made from, and its class.
+
+    ``sqnr_db``: of all values on the grid; ``product_sqnr_db``: of the products by weights that
+    read it, on sampled rows.
+    """
 
     grid: Grid
     range: Range
@@ -60,20 +66,19 @@ def measured(
 ) -> Measured:
     """The grid of a tensor with these statistics. ``products``: on the sampled rows, by weights as
     they are encoded; None where none reads it, so that its values alone count."""
-    histogram, rows, *moving = statistics
+    histogram = statistics[0]
     assert isinstance(histogram, Histogram)
-    assert isinstance(rows, RowSample)
     kind = tensor_class(histogram)
 
     def tried(found: Range) -> Measured:
         made = grid(found.low, found.high, settings.symmetric, settings.signed)
-        values = rows.values
-        loss = sqnr_db(values, made.rounded(values)) if values.size else math.inf
+        loss = _expected_sqnr_db(histogram, made)
         product = products.sqnr_db(made, None) if products else loss
         return Measured(made, found, kind, loss, product)
 
-    if moving and isinstance(moving[0], MovingRange):
-        return tried(moving[0].range(settings.symmetric))
+    moving = next((s for s in statistics if isinstance(s, MovingRange)), None)
+    if moving:
+        return tried(moving.range(settings.symmetric))
     plain = Settings(
         "kl" if settings.method == "ema" else settings.method,
         "naive" if settings.mode == "best" else settings.mode,
@@ -85,6 +90,15 @@ def measured(
         return tried(find_range(histogram, plain))
     found = [tried(find_range(histogram, replace(plain, mode=mode))) for mode in _modes(settings)]
     return max(found, key=lambda one: one.product_sqnr_db)
+
+
+def _expected_sqnr_db(histogram: Histogram, made: Grid) -> float:
+    """Of values in the middle of their bins: a step of the grid is 32 bins or more."""
+    middles = (np.arange(histogram.bins) + 0.5) * histogram.width
+    values, counts = np.concatenate([-middles[::-1], middles]), histogram.counts
+    noise = float(counts @ np.square(values - made.rounded(values)))
+    signal = float(counts @ np.square(values))
+    return 10.0 * math.log10(signal / noise) if noise and signal else math.inf
 
 
 def _modes(settings: GridSettings) -> tuple[Mode, ...]:

@@ -92,10 +92,10 @@ class InsertQdq(Pass):
         """What products read, of static grids."""
         if self.activations == "dynamic":
             return {}
-        read = [use.node.inputs[0] for use in product_uses(graph) if not use.misfit]
-        if self.act_act:
-            read += [x for node in activation_products(graph) for x in node.inputs]
-        return {x.name: self._settings.statistics() for x in read}
+        weighed = [use.node.inputs[0] for use in product_uses(graph) if not use.misfit]
+        plain = [x for node in activation_products(graph) for x in node.inputs if self.act_act]
+        watches = {x.name: self._settings.statistics(weighed=False) for x in plain}
+        return watches | {x.name: self._settings.statistics(weighed=True) for x in weighed}
 
     def run(self, graph: gs.Graph, journal: Journal) -> int:
         """Encode all weights, find all grids; then rewrite."""
