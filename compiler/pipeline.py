@@ -84,9 +84,9 @@ def compile(
     ``random_calibration``: so many samples are made up instead. ``checkpoint``: file that keeps
     what was measured if the compile is interrupted, for the same call to go on from.
 
-    ``verify``: ``default`` runs what each pass changed and
-    unpacks every encoded tensor, ``full`` also runs both whole models, on the first samples of the
-    calibration data if there is any, ``off`` trusts.
+    ``verify``: ``default`` runs what each pass changed and unpacks every encoded tensor, ``full``
+    also runs both whole models, on the first samples of the calibration data if there is any,
+    ``off`` trusts.
 
     Raises InputError (the model, recipe, target or an argument is wrong) and VerificationError (a
     pass broke its promise).
