@@ -14,6 +14,7 @@ from sardonyx.compiler.check_model import check_quantizable, check_valid
 from sardonyx.compiler.checkpoint import Checkpoint
 from sardonyx.compiler.driver import Driver
 from sardonyx.compiler.emit import emit
+from sardonyx.compiler.fidelity import fidelity
 from sardonyx.compiler.load import load
 from sardonyx.compiler.notes import write_notes
 from sardonyx.compiler.overridable import note_overridable
@@ -136,6 +137,9 @@ def _compile(
     check_valid(compiled, "the compiled model")
     if verify == "full":
         check_model(model, place.inline_all, passes, driver, compiled)
+    if verify != "off" and journal.activations:
+        feeds = calibration.first(source, graph)
+        driver.verification.outputs = fidelity(model, compiled, feeds) if feeds else []
     report = summarize(recipe, target, driver, compiled, time.perf_counter() - start)
     return Compiled(compiled, report, frozenset(source.files))
 

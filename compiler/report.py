@@ -118,6 +118,14 @@ class PassEntry(Part):
     seconds: float = Field(description="without the checks on it")
 
 
+class OutputEntry(Part):
+    """An output of the compiled model beside the source's, on the first calibration samples."""
+
+    name: str
+    sqnr_db: float | None = Field(description="signal to noise of all values; null: equal")
+    cosine: float = Field(description="mean over the vectors along the last axis")
+
+
 class VerificationEntry(Part):
     """What was checked."""
 
@@ -129,6 +137,9 @@ class VerificationEntry(Part):
     unchecked: list[str] = Field(description="regions that could not be run, and why")
     model_difference: float | None = Field(
         description="full: whole model against the source with decoded weights; else null"
+    )
+    outputs: list[OutputEntry] = Field(
+        default_factory=list, description="where activations are rounded: what became of outputs"
     )
 
 

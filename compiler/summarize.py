@@ -17,6 +17,7 @@ from sardonyx.compiler.report import (
     FusionEntry,
     KeptEntry,
     MissEntry,
+    OutputEntry,
     PassEntry,
     SkipEntry,
     TensorEntry,
@@ -24,6 +25,7 @@ from sardonyx.compiler.report import (
     VerificationEntry,
 )
 from sardonyx.compiler.stored import stored_bytes
+from sardonyx.compiler.verify import Verification
 from sardonyx.passes.journal import Activation, Encoded
 
 
@@ -44,7 +46,7 @@ def summarize(
         not_fused=[MissEntry(**vars(miss)) for miss in journal.missed],
         kept_ops=[KeptEntry(**vars(kept)) for kept in journal.kept],
         passes=[PassEntry(**vars(run)) for run in driver.runs],
-        verification=VerificationEntry(**vars(driver.verification)),
+        verification=_verification(driver.verification),
         calibration=_calibration(driver),
         seconds=seconds,
         peak_rss_bytes=peak_rss_bytes(),
@@ -115,6 +117,14 @@ def _activation(one: Activation) -> ActivationEntry:
         product_sqnr_db=_finite(one.product_sqnr_db),
         curve=list(one.curve),
     )
+
+
+def _verification(done: Verification) -> VerificationEntry:
+    outputs = [
+        OutputEntry(name=one.name, sqnr_db=_finite(one.sqnr_db), cosine=one.cosine)
+        for one in done.outputs
+    ]
+    return VerificationEntry(**vars(done) | {"outputs": outputs})
 
 
 def _finite(db: float | None) -> float | None:
