@@ -77,9 +77,9 @@ class LowerIntegerLinear(Pass):
             reason = _DYNAMIC if product.dynamic else _STATIC
             entry = Fusion(self.name, nodes[-1].name, nodes[-1].op, len(product.nodes), reason)
             journal.fused.append(entry)
-        unsigned.take_readers()
         replacements |= {id(old): [new, old] for old, new in unsigned.made.values()}
         replace_nodes(graph, replacements)
+        unsigned.take_readers()
         _sweep(graph, [*left, *(old for old, _ in unsigned.made.values())])
         return len(found)
 

@@ -45,7 +45,7 @@ class Unsigned:
         if zero is None:
             zero = gs.Constant(f"{source.name}/Zero", np.array(0, np.uint8))
         (q,) = source.outputs
-        output = gs.Variable(q.name, np.uint8, q.shape)
+        output = gs.Variable(f"{q.name}/Unsigned", np.uint8, q.shape)
         node = gs.Node(
             "QuantizeLinear", source.name, {}, [x, scale, zero], [output], domain=MICROSOFT
         )
@@ -57,8 +57,8 @@ class Unsigned:
         if not isinstance(zero, gs.Constant) or zero.dtype != np.int8:
             return zero
         if id(zero) not in self.zeros:
-            shifted = values_of(zero).astype(np.int16) + _SHIFT
-            self.zeros[id(zero)] = gs.Constant(f"{zero.name}/Unsigned", shifted.astype(np.uint8))
+            shifted = np.array(values_of(zero).astype(np.int16) + _SHIFT, np.uint8)
+            self.zeros[id(zero)] = gs.Constant(f"{zero.name}/Unsigned", shifted)
         return self.zeros[id(zero)]
 
     def take_readers(self) -> None:
