@@ -98,6 +98,7 @@ class FusionEntry(Part):
     node: str = Field(description="node that stands there now")
     op: str = Field(description="op of that node")
     replaced: int = Field(description="nodes whose place it took")
+    reason: str = Field(default="", description="why this op, where there was a choice")
 
 
 class MissEntry(Part):

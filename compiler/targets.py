@@ -10,7 +10,10 @@ from sardonyx.passes.fuse.gelu import FuseGelu
 from sardonyx.passes.fuse.layer_norm import FuseLayerNorm
 from sardonyx.passes.fuse.linear_bias import FuseLinearBias
 from sardonyx.passes.fuse.projection_bias import FuseProjectionBias
+from sardonyx.passes.lower.dynamic_linear import LowerDynamicLinear
+from sardonyx.passes.lower.integer_linear import LowerIntegerLinear
 from sardonyx.passes.lower.keep_layer_norm import KeepLayerNorm
+from sardonyx.passes.lower.merge_projections import MergeProjections
 from sardonyx.passes.lower.raise_opset import RaiseOpset
 from sardonyx.passes.unfuse.attention import UnfuseAttention
 from sardonyx.passes.unfuse.embed_layer_norm import UnfuseEmbedLayerNorm
@@ -45,27 +48,40 @@ _UNFUSED: tuple[Pass, ...] = (
 
 _PORTABLE = Target(prepare=_UNFUSED, standard=True)
 
-_CPU = Target(
-    prepare=_UNFUSED,
-    finish=(
-        RaiseOpset(),
-        MergeEqual(),
-        FuseAttention(),
-        FuseProjectionBias(),
-        FuseGelu(),
-        FuseLayerNorm(),
-        FuseLinearBias(),
-        KeepLayerNorm(),
-        RemoveUnused(),
-    ),
-    inline_all=True,
-)
+
+def _cpu(vnni: bool = False) -> Target:
+    """onnxruntime on a CPU, with or without VNNI.
+
+    Products of 8 bits are lowered ahead of `RaiseOpset`, which stops at a standard QuantizeLinear,
+    and ahead of the fusions, so that their op has the bias, which it adds at no cost; those find
+    the rest of their formulas as before. Equal nodes are merged first: products are told to have
+    one activation by its being one tensor.
+    """
+    return Target(
+        prepare=_UNFUSED,
+        finish=(
+            MergeEqual(),
+            LowerIntegerLinear(vnni),
+            MergeProjections(),
+            LowerDynamicLinear(),
+            RaiseOpset(),
+            FuseAttention(),
+            FuseProjectionBias(),
+            FuseGelu(),
+            FuseLayerNorm(),
+            FuseLinearBias(),
+            KeepLayerNorm(),
+            RemoveUnused(),
+        ),
+        inline_all=True,
+    )
+
 
 TARGETS: dict[str, Target] = {
     "portable": _PORTABLE,
-    "cpu": _CPU,
-    "cpu-avx2": _CPU,
-    "cpu-vnni": _CPU,
+    "cpu": _cpu(),
+    "cpu-avx2": _cpu(),
+    "cpu-vnni": _cpu(vnni=True),
 }
 """``portable``: any runtime of ONNX. ``cpu``: onnxruntime on a CPU, with its own ops; the other two
 say for recipes of 8 bits which instructions it has."""

@@ -11,7 +11,10 @@ from sardonyx.passes.fuse.linear_bias import FuseLinearBias
 from sardonyx.passes.fuse.projection_bias import FuseProjectionBias
 from sardonyx.passes.fuse.skip_layer_norm import FuseSkipLayerNorm
 from sardonyx.passes.gobo.encode import Gobo
+from sardonyx.passes.lower.dynamic_linear import LowerDynamicLinear
+from sardonyx.passes.lower.integer_linear import LowerIntegerLinear
 from sardonyx.passes.lower.keep_layer_norm import KeepLayerNorm
+from sardonyx.passes.lower.merge_projections import MergeProjections
 from sardonyx.passes.lower.raise_opset import RaiseOpset
 from sardonyx.passes.quantize.insert_qdq import InsertQdq
 from sardonyx.passes.unfuse.attention import UnfuseAttention
@@ -36,8 +39,11 @@ PASSES: dict[str, type[Pass]] = {
         UnfuseGemm,
         InsertQdq,
         Gobo,
-        RaiseOpset,
         MergeEqual,
+        LowerIntegerLinear,
+        MergeProjections,
+        LowerDynamicLinear,
+        RaiseOpset,
         FuseAttention,
         FuseProjectionBias,
         FuseGelu,

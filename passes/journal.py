@@ -78,12 +78,14 @@ class Activation:
 @dataclass(frozen=True)
 class Fusion:
     """A formula that became one op. ``by``: the pass; ``node``, ``op``: what stands there now;
-    ``replaced``: how many nodes it took the place of."""
+    ``replaced``: how many nodes it took the place of; ``reason``: why this op, where there was a
+    choice."""
 
     by: str
     node: str
     op: str
     replaced: int
+    reason: str = ""
 
 
 @dataclass(frozen=True)
