@@ -49,9 +49,7 @@ def test_before_and_after(unfuse, text_model, normal):
         W=normal(5, 4),
     )
     after = unfuse(PASS, before, {"A": normal(4, 3), "c": normal(5)})
-    wiring = [
-        (n.op_type, n.name, " ".join(n.input), " ".join(n.output)) for n in after.graph.node
-    ]
+    wiring = [(n.op_type, n.name, " ".join(n.input), " ".join(n.output)) for n in after.graph.node]
     assert wiring == [
         ("Transpose", "product/TransB", "W", "product/TransB:0"),
         ("Transpose", "product/TransA", "A", "product/TransA:0"),
