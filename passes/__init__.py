@@ -13,6 +13,7 @@ from sardonyx.passes.fuse.skip_layer_norm import FuseSkipLayerNorm
 from sardonyx.passes.gobo.encode import Gobo
 from sardonyx.passes.lower.keep_layer_norm import KeepLayerNorm
 from sardonyx.passes.lower.raise_opset import RaiseOpset
+from sardonyx.passes.quantize.smooth_quant import SmoothQuant
 from sardonyx.passes.unfuse.attention import UnfuseAttention
 from sardonyx.passes.unfuse.embed_layer_norm import UnfuseEmbedLayerNorm
 from sardonyx.passes.unfuse.gelu import UnfuseGelu
@@ -31,6 +32,7 @@ PASSES: dict[str, type[Pass]] = {
         UnfuseMatMul,
         UnfuseSkipLayerNorm,
         UnfuseGelu,
+        SmoothQuant,
         Gobo,
         RaiseOpset,
         MergeEqual,
