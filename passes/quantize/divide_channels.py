@@ -18,6 +18,9 @@ from sardonyx.passes.weights import WeightUse, is_float
 _HEADS = [0, 2, 1, 3]
 """The Transpose between [B, T, N, D] and [B, N, T, D]."""
 
+_OF_SIZES = ("Shape", "Size")
+"""Ops that read no values."""
+
 
 @dataclass(frozen=True)
 class Way:
@@ -43,7 +46,8 @@ class Ways:
     width: int
 
     def find(self, tensor: gs.Tensor, readers: tuple[gs.Node, ...]) -> Way:
-        """The way to divide a tensor that only ``readers`` read; raises Unfit if there is none."""
+        """The way to divide a tensor whose values only ``readers`` read; raises Unfit if there is
+        none."""
         self._check_alone(tensor, readers)
         node = maker(tensor)
         step = _STEPS.get(node.op) if node is not None else None
@@ -54,7 +58,8 @@ class Ways:
 
     def _check_alone(self, tensor: gs.Tensor, readers: tuple[gs.Node, ...]) -> None:
         ours = set(map(id, readers))
-        other = next((node for node in tensor.outputs if id(node) not in ours), None)
+        others = (n for n in tensor.outputs if id(n) not in ours and n.op not in _OF_SIZES)
+        other = next(others, None)
         if other is not None:
             raise Unfit(f"'{tensor.name}' is also read by {other.op} '{other.name}'")
         if any(output is tensor for output in self.owners.outputs):
