@@ -11,15 +11,15 @@ import onnx_graphsurgeon as gs
 from pydantic import Field
 
 from sardonyx.passes.base import Pass
+from sardonyx.passes.candidates import candidates, notes
 from sardonyx.passes.facts import CONSTANTS_ARE_INITIALIZERS
 from sardonyx.passes.gobo.lower import lower
 from sardonyx.passes.gobo.role_bits import Bits, BitsTable, LayerCounts, bits_for, bits_table
-from sardonyx.passes.journal import Encoded, Journal, Skip
+from sardonyx.passes.journal import Encoded, Journal
 from sardonyx.passes.rewrite import Replacements, replace_nodes
 from sardonyx.passes.roles import Place, weight_places
-from sardonyx.passes.scopes import scopes
-from sardonyx.passes.tied import TiedWeight, tied_weights
-from sardonyx.passes.weights import other_constants, weight_count, weight_uses
+from sardonyx.passes.tied import TiedWeight
+from sardonyx.passes.weights import weight_uses
 from sardonyx.runtime_ops.codebook import Solver
 from sardonyx.runtime_ops.errors import InputError
 from sardonyx.runtime_ops.gobo import GoboTensor, Loss, Settings, encode
@@ -91,17 +91,7 @@ class Gobo(Pass):
     def run(self, graph: gs.Graph, journal: Journal) -> int:
         """Encode all weights, the largest first, on all cores; then rewrite."""
         uses = weight_uses(graph)
-        journal.weights += weight_count(uses)
-        outputs = [out for scope in scopes(graph) for out in scope.outputs]
-        weights = []
-        for weight in tied_weights(uses):
-            skip = self._skip(weight, outputs)
-            if skip is None:
-                weights.append(weight)
-            else:
-                journal.skipped.append(skip)
-        others = other_constants(graph, uses)
-        journal.skipped += [Skip(*found, eligible=False) for found in others]
+        weights = candidates(graph, uses, self.min_weights, journal)
         places = weight_places(graph, uses)
         replacements: Replacements = {}
         coded = self._encode_all(weights, self._bits(weights, places), journal)
@@ -113,21 +103,9 @@ class Gobo(Pass):
             place = places[id(weight.view.constant)]
             entry = _entry(weight, place, tensor, loss, self._compute(weight))
             journal.encoded.append(entry)
-            replacements |= lower(weight, tensor, _notes(entry), entry.compute)
+            replacements |= lower(weight, tensor, notes(self.name, entry), entry.compute)
         replace_nodes(graph, replacements)
         return len(replacements)
-
-    def _skip(self, weight: TiedWeight, outputs: list[gs.Tensor]) -> Skip | None:
-        misfit = next((use.misfit for use in weight.uses if use.misfit), "")
-        if misfit:
-            return weight.skip(misfit, eligible=True)
-        reader = weight.other_reader(outputs)
-        if reader:
-            return weight.skip(f"also read by {reader}", eligible=True)
-        if weight.size < self.min_weights:
-            reason = f"small: {weight.size} weights, fewer than {self.min_weights}"
-            return weight.skip(reason, eligible=False)
-        return None
 
     def _bits(self, weights: list[TiedWeight], places: Mapping[int, Place]) -> list[int]:
         layers = [place.layer for place in places.values() if place.layer is not None]
@@ -199,27 +177,3 @@ def _entry(
         bytes_after=tensor.nbytes,
         compute=compute,
     )
-
-
-def _notes(entry: Encoded) -> dict[str, object]:
-    """What Netron shows on the node."""
-    share = entry.tensor.outliers / np.prod(entry.views[0].shape)
-    layer = entry.place.layer
-    constants = [view.constant for view in entry.views]
-    kinds = [f"{np.dtype(constant.dtype)} {list(constant.shape)}" for constant in constants]
-    tied = [f"{c.name}: {kind}" for c, kind in zip(constants, kinds, strict=True)][1:]
-    optional = {
-        "compute": entry.compute if entry.compute != "fp32" else "",
-        "tied": "\n".join(tied),
-    }
-    return {
-        "pass": Gobo.name,
-        "weight": entry.name,
-        "original": kinds[0],
-        "role": entry.place.role if layer is None else f"{entry.place.role}, layer {layer}",
-        "format": entry.format,
-        "bits": entry.format.bits,
-        "outlier_share": f"{share:.4%}",
-        "sqnr_db": f"{entry.sqnr_db:.2f}",
-        "bytes": f"{entry.bytes_before} -> {entry.bytes_after}",
-    } | {key: note for key, note in optional.items() if note}

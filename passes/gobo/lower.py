@@ -2,9 +2,9 @@
 
 import onnx_graphsurgeon as gs
 
-from sardonyx.passes.fused import operand
 from sardonyx.passes.metadata import annotate, describe, inherit
-from sardonyx.passes.rewrite import Draft, Replacements, take_outputs
+from sardonyx.passes.rewrite import Replacements, take_outputs
+from sardonyx.passes.spread_gemm import spread_gemm
 from sardonyx.passes.tied import TiedWeight
 from sardonyx.runtime_ops.gobo import GoboTensor
 from sardonyx.runtime_ops.ops import DOMAIN, gobo_gather, gobo_matmul
@@ -70,26 +70,7 @@ def _lower_gather(
 def _lower_gemm(
     node: gs.Node, tensor: GoboTensor, inputs: list[gs.Tensor]
 ) -> tuple[list[gs.Node], gs.Node]:
-    """``alpha A' W + beta C``, with a node only for what is there."""
-    a, bias = node.inputs[0], operand(node, 2)
-    alpha, beta = node.attrs.get("alpha", 1.0), node.attrs.get("beta", 1.0)
-    turned = node.attrs.get("transA", 0)
-    (output,) = take_outputs(node)
-    draft = Draft(node.name or output.name, tensor.centroids.dtype)
+    def product(a: gs.Tensor, output: gs.Variable) -> gs.Node:
+        return _op(gobo_matmul(tensor.bits).name, node, tensor, [a, *inputs], output)
 
-    def scaled(value: gs.Tensor, factor: float, part: str) -> gs.Tensor:
-        if factor == 1.0:
-            return value
-        constant = draft.constant(f"{part}/factor", factor, draft.dtype)
-        return draft.add("Mul", part, [value, constant])
-
-    if turned:
-        a = draft.add("Transpose", "TransA", [a], perm=[1, 0])
-    product = gs.Variable(f"{draft.name}/MatMul:0", draft.dtype)
-    op = _op(gobo_matmul(tensor.bits).name, node, tensor, [a, *inputs], product)
-    draft.nodes.append(op)
-    last = scaled(product, alpha, "Alpha")
-    if bias is not None and beta != 0.0:
-        last = draft.add("Add", "Bias", [last, scaled(bias, beta, "Beta")])
-    last.inputs[0].outputs[0] = output
-    return draft.nodes, op
+    return spread_gemm(node, tensor.centroids.dtype, product)

@@ -81,6 +81,12 @@ class Histogram(Statistic):
             zeros=self.zeros + values.size - int(np.count_nonzero(values)),
         )
 
+    def without_zeros(self) -> Self:
+        """The histogram of the values that are not exactly zero, with the same ends."""
+        counts = self.counts.copy()
+        counts[self.bins] -= self.zeros
+        return replace(self, counts=counts, count=self.count - self.zeros, zeros=0)
+
     def merge(self, other: "Histogram") -> Self:
         """The histogram of both's values; ``other`` has as many bins."""
         mine, its = self._reaching(other.largest), other._reaching(self.largest)

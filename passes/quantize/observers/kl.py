@@ -25,15 +25,17 @@ _ROUNDING = 1e-12
 
 def kl_symmetric(histogram: Histogram, bits: int) -> Range:
     """[-T, T] with one threshold T on the magnitudes."""
-    high, loss, curve = _threshold(histogram, histogram.positive + histogram.negative, bits)
+    dense = histogram.without_zeros()
+    high, loss, curve = _threshold(dense.positive + dense.negative, dense.width, bits)
     high = min(high, histogram.largest)
     return Range(-high, high, "kl-symmetric", loss, curve)
 
 
 def kl_independent(histogram: Histogram, bits: int) -> Range:
     """[Tmin, Tmax], each found on the values of its own side; their losses add up."""
-    high, above, right = _threshold(histogram, histogram.positive, bits)
-    low, below, left = _threshold(histogram, histogram.negative, bits)
+    dense = histogram.without_zeros()
+    high, above, right = _threshold(dense.positive, dense.width, bits)
+    low, below, left = _threshold(dense.negative, dense.width, bits)
     mirrored = tuple((-threshold, loss) for threshold, loss in reversed(left))
     low, high = max(-low, min(histogram.low, 0.0)), min(high, max(histogram.high, 0.0))
     return Range(low, high, "kl-independent", above + below, mirrored + right)
@@ -56,9 +58,12 @@ def divergences(counts: Counts, levels: int) -> tuple[NDArray[np.int64], NDArray
       floor(l i / levels) on), the mass of each spread evenly over those of its bins that P_i fills.
 
     Both are then normalized (Bhandare et al., arXiv 1906.00532, section 4.2; the form is that of
-    Migacz, GTC 2017). Where Q is 0 but P is not, the divergence is infinite; only the last level
-    can be so, and such an i is no candidate. With prefix sums of a, a log a and [a > 0] each i
-    costs O(levels): as Q is even in a level, sum P log Q needs only the level's mass in P.
+    Migacz, GTC 2017). No i is below ``levels`` but that of all bins: P and Q would be alike in all
+    but the last bin, and of one bin always. Where Q is 0 but P is not, the divergence is infinite;
+    only the last level can be so, and such an i is no candidate either.
+
+    With prefix sums of a, a log a and [a > 0] each i costs O(levels): as Q is even in a level,
+    sum P log Q needs only the level's mass in P.
     """
     mass, filled = _prefix(counts), _prefix(counts > 0)
     own = _prefix(_x_log_x(counts))
@@ -67,29 +72,27 @@ def divergences(counts: Counts, levels: int) -> tuple[NDArray[np.int64], NDArray
     edges = kept[:, None] * np.arange(levels + 1) // levels
     beyond, last = mass[-1] - mass[kept], counts[kept - 1]
     q, bins = np.diff(mass[edges]), np.diff(filled[edges])
-    bins[:, -1] += (last == 0) & (beyond > 0)
+    bins[:, -1] += last == 0
     log_q = np.log(np.maximum(q, 1) / np.maximum(bins, 1))
     cross = (q * log_q).sum(axis=1) + beyond * log_q[:, -1]
     of_p = own[kept - 1] + _x_log_x(last + beyond)
     return kept, np.maximum((of_p - cross) / mass[-1] + np.log(mass[kept] / mass[-1]), 0.0)
 
 
-def _threshold(histogram: Histogram, counts: Counts, bits: int) -> tuple[float, float, Curve]:
+def _threshold(counts: Counts, width: float, bits: int) -> tuple[float, float, Curve]:
     """The threshold of least divergence (the largest of equals), its divergence, and the curve.
 
-    There are 2^(bits - 1) levels a side. Exact zeros are left out: every grid holds zero, and their
-    count would outweigh the shape of the rest.
+    Of 2^(bits - 1) levels, and of counts without exact zeros: every grid holds zero, and their
+    number would outweigh the shape of the rest.
     """
-    counts = counts.copy()
-    counts[0] -= histogram.zeros if counts[0] else 0
     used = np.flatnonzero(counts)
     if used.size == 0:
         return 0.0, 0.0, ()
     kept, losses = divergences(counts[: used[-1] + 1], 2 ** (bits - 1))
     best = int(np.flatnonzero(losses <= losses.min() + _ROUNDING)[-1])
     shown = {*range(0, kept.size, -(-kept.size // _POINTS)), best}
-    curve = tuple((float(kept[i]) * histogram.width, float(losses[i])) for i in sorted(shown))
-    return float(kept[best]) * histogram.width, float(losses[best]), curve
+    curve = tuple((float(kept[i]) * width, float(losses[i])) for i in sorted(shown))
+    return float(kept[best]) * width, float(losses[best]), curve
 
 
 def _candidates(fewest: int, most: int) -> Iterator[int]:

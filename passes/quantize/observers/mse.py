@@ -29,7 +29,7 @@ def mse(histogram: Histogram, bits: int, symmetric: bool, solver: Solver) -> Ran
 
     Symmetric: the grid of -M to M, M = 2^(bits - 1) - 1, and one share of the largest magnitude.
     Affine: 2^bits levels; first one share for both ends, then the best for the upper end alone,
-    then for the lower. Of equal losses the widest range. ValueError without values but zero.
+    then for the lower. Of equal losses the widest range. There are values but zero.
     """
     if symmetric:
         return _symmetric(histogram, bits, solver)
@@ -65,8 +65,7 @@ def squared_error(histogram: Histogram, levels: int) -> Callable[[float, float],
     in each step is that of its first and last bin.
     """
     bins, width = histogram.bins, histogram.width
-    counts = histogram.counts.copy()
-    counts[bins] -= histogram.zeros
+    counts = histogram.without_zeros().counts
     centres = 2 * np.arange(-bins, bins) + 1
     moments = [np.append(0, np.cumsum(counts * centres**power)) for power in range(3)]
     steps = np.arange(levels)
@@ -74,7 +73,7 @@ def squared_error(histogram: Histogram, levels: int) -> Callable[[float, float],
     def loss(low: float, high: float) -> float:
         scale = (high - low) / (levels - 1)
         points = (steps - int(0.5 - low / scale)) * (scale / width)
-        first = np.clip((points[1:] - scale / width / 2 + bins + 0.5), 0, 2 * bins).astype(np.intp)
+        first = np.clip(points[1:] - scale / width / 2 + bins + 0.5, 0, 2 * bins).astype(np.intp)
         edges = np.concatenate([[0], first, [2 * bins]])
         zeroth, one, two = (np.diff(moment[edges]) for moment in moments)
         error = (two / 4 - points * one + points**2 * zeroth).sum()

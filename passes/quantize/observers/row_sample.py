@@ -52,10 +52,10 @@ class RowSample(Statistic):
 
 
 def _hashes(rows: Floats) -> NDArray[np.uint64]:
-    """A multilinear hash of each row's bits (Dietzfelbinger 1996), mixed."""
+    """A sum of each row's bits by odd factors (multilinear hashing, Carter & Wegman), mixed."""
     bits = rows.view(np.uint32 if rows.dtype == np.float32 else np.uint64).astype(np.uint64)
     factors = _mixed(np.arange(1, rows.shape[1] + 1, dtype=np.uint64))
-    return _mixed(bits @ (factors | np.uint64(1)))
+    return _mixed(bits @ (factors | np.uint64(1)) + factors[0])
 
 
 def _mixed(words: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -45,3 +45,9 @@ def test_rows_are_told_apart_by_the_order_of_their_values():
 def test_another_width_is_refused(normal):
     with pytest.raises(ValueError, match="has a last axis of 4 after one of 3"):
         RowSample(5).add(normal(2, 3)).add(normal(2, 4))
+
+
+def test_a_row_of_zeros_is_like_any_other(normal):
+    rows = normal(40, 3)
+    rows[7] = 0
+    assert RowSample(1).add(rows).values.any()

@@ -1,0 +1,64 @@
+"""The weights that a quantizing pass may encode; why all others stay; what is noted on each."""
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from sardonyx.passes.journal import Encoded, Journal, Skip
+from sardonyx.passes.scopes import scopes
+from sardonyx.passes.tied import TiedWeight, tied_weights
+from sardonyx.passes.weights import WeightUse, other_constants, weight_count
+
+
+def candidates(
+    graph: gs.Graph, uses: list[WeightUse], min_weights: int, journal: Journal
+) -> list[TiedWeight]:
+    """The weights among ``uses`` that can be encoded; the journal says why others cannot."""
+    journal.weights += weight_count(uses)
+    outputs = [out for scope in scopes(graph) for out in scope.outputs]
+    found = []
+    for weight in tied_weights(uses):
+        skip = _skip(weight, outputs, min_weights)
+        if skip is None:
+            found.append(weight)
+        else:
+            journal.skipped.append(skip)
+    others = other_constants(graph, uses)
+    journal.skipped += [Skip(*other, eligible=False) for other in others]
+    return found
+
+
+def _skip(weight: TiedWeight, outputs: list[gs.Tensor], min_weights: int) -> Skip | None:
+    misfit = next((use.misfit for use in weight.uses if use.misfit), "")
+    if misfit:
+        return weight.skip(misfit, eligible=True)
+    reader = weight.other_reader(outputs)
+    if reader:
+        return weight.skip(f"also read by {reader}", eligible=True)
+    if weight.size < min_weights:
+        reason = f"small: {weight.size} weights, fewer than {min_weights}"
+        return weight.skip(reason, eligible=False)
+    return None
+
+
+def notes(by: str, entry: Encoded) -> dict[str, object]:
+    """What Netron shows on a node whose weight the pass ``by`` encoded."""
+    share = entry.tensor.outliers / np.prod(entry.views[0].shape)
+    layer = entry.place.layer
+    constants = [view.constant for view in entry.views]
+    kinds = [f"{np.dtype(constant.dtype)} {list(constant.shape)}" for constant in constants]
+    tied = [f"{c.name}: {kind}" for c, kind in zip(constants, kinds, strict=True)][1:]
+    optional = {
+        "compute": entry.compute if entry.compute != "fp32" else "",
+        "tied": "\n".join(tied),
+    }
+    return {
+        "pass": by,
+        "weight": entry.name,
+        "original": kinds[0],
+        "role": entry.place.role if layer is None else f"{entry.place.role}, layer {layer}",
+        "format": entry.format,
+        "bits": entry.format.bits,
+        "outlier_share": f"{share:.4%}",
+        "sqnr_db": f"{entry.sqnr_db:.2f}",
+        "bytes": f"{entry.bytes_before} -> {entry.bytes_after}",
+    } | {key: note for key, note in optional.items() if note}
