@@ -294,7 +294,7 @@ MISSES = {
     ),
     "1 codes that are computed": (
         f"{READ} c = Relu (C) w = DequantizeLinear <axis = 1> (c, t) [mm] Y = MatMul (d, w)",
-        "Relu 'c' is no constant matrix",
+        "its second operand comes from Relu, and is no constant matrix",
     ),
     "1 scales of rows": (
         f"{READ} w = DequantizeLinear <axis = 0> (C, each) [mm] Y = MatMul (d, w)",
