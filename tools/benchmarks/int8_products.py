@@ -34,9 +34,8 @@ INTEGER = {
     "DynamicQuantizeMatMul": 1,
     "QLinearMatMul": 3,
     "QGemm": 3,
-    "MatMulInteger16": 1,
 }
-FLOAT = {"MatMul": 1, "FusedMatMul": 1, "TransposeMatMul": 1, "Gemm": 1, "FusedGemm": 1}
+FLOAT = {"MatMul": 1, "FusedMatMul": 1, "Gemm": 1, "FusedGemm": 1}
 SECOND = INTEGER | FLOAT
 """Where each op has its second factor."""
 
@@ -45,7 +44,7 @@ def products(path: Path, feed: dict[str, NDArray[np.int64]]) -> list[Product]:
     """All products of a file as onnxruntime runs it on ``feed``."""
     model = optimized(path)
     shapes = shapes_of(model, feed)
-    constants = {tensor.name for tensor in model.graph.initializer}
+    constants = constants_of(model)
     found: list[Product] = []
     for node in model.graph.node:
         if node.op_type in SECOND:
@@ -56,6 +55,15 @@ def products(path: Path, feed: dict[str, NDArray[np.int64]]) -> list[Product]:
         elif node.op_type in INSIDE:
             found += INSIDE[node.op_type](node, shapes)
     return found
+
+
+def constants_of(model: onnx.ModelProto) -> set[str]:
+    """Names of all that no input decides, as what DequantizeLinear makes of a weight."""
+    constants = {tensor.name for tensor in model.graph.initializer} | {""}
+    for node in model.graph.node:
+        if constants.issuperset(node.input):
+            constants.update(node.output)
+    return constants
 
 
 def shapes_of(model: onnx.ModelProto, feed: dict[str, NDArray[np.int64]]) -> Shapes:
@@ -78,8 +86,8 @@ def shapes_of(model: onnx.ModelProto, feed: dict[str, NDArray[np.int64]]) -> Sha
 
 def depth(node: onnx.NodeProto, shapes: Shapes) -> int:
     """How many multiplications an element of a product takes."""
-    flags = {a.name for a in node.attribute if a.name in ("transA", "transBatchA") and a.i}
-    return shapes[node.input[0]][-2 if "transA" in flags else -1]
+    transposed = any(attribute.name == "transA" and attribute.i for attribute in node.attribute)
+    return shapes[node.input[0]][-2 if transposed else -1]
 
 
 def fused_attention(node: onnx.NodeProto, shapes: Shapes) -> list[Product]:

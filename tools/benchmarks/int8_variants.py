@@ -86,6 +86,8 @@ def dynamic_ours(sentences: Sentences, target: str) -> dict[str, Make]:
 ANY_LENGTH: dict[str, Callable[..., None]] = {
     "ORT static, min-max": static_int8,
     "ORT static, min-max, all ops": partial(static_int8, every_op=True),
+    "ORT static, entropy": partial(static_int8, method="Entropy"),
+    "ORT static, percentile": partial(static_int8, method="Percentile"),
     "onnxsim, ORT static": int8_peers.onnxsim_static,
     "NNCF, SmoothQuant": int8_peers.nncf,
     "NNCF without it": partial(int8_peers.nncf, smooth=False),
@@ -94,12 +96,13 @@ ANY_LENGTH: dict[str, Callable[..., None]] = {
 """Static peers that take sentences as they are, one by one, without padding."""
 
 ONE_LENGTH: dict[str, Callable[..., None]] = {
-    "ORT static, entropy": partial(static_int8, method="Entropy"),
-    "ORT static, percentile": partial(static_int8, method="Percentile"),
+    "ORT static, entropy, padded": partial(static_int8, method="Entropy"),
+    "ORT static, percentile, padded": partial(static_int8, method="Percentile"),
     "ModelOpt, max": partial(int8_peers.modelopt, method="max"),
     "ModelOpt, entropy": partial(int8_peers.modelopt, method="entropy"),
 }
-"""Static peers that take batches of one shape only, so padded ones."""
+"""Static peers that take batches of one shape only, so padded ones; onnxruntime's histograms do
+unless they are filled batch by batch."""
 
 
 def static_peers(sentences: Sentences) -> dict[str, Make]:

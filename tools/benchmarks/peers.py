@@ -99,9 +99,9 @@ def static_int8(
     ``every_op`` of all that it takes by default, by its defaults. (There it also takes the sum of
     scores and mask, whose range the mask's lowest number fills.)
 
-    ``batches``: what it measures the ranges on; histograms are filled batch by batch, or it would
-    hold all values of all batches. ``method``: MinMax, or Entropy or Percentile, which take batches
-    of one shape only.
+    ``batches``: what it measures the ranges on. ``method``: MinMax, Entropy or Percentile; their
+    histograms are filled batch by batch: from all at once onnxruntime holds all values, and fails
+    unless all batches have one shape.
     """
     with quiet(), TemporaryDirectory(dir=output.parent) as folder:
         from onnxruntime.quantization import (  # noqa: PLC0415
