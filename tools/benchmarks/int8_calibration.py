@@ -84,8 +84,9 @@ def measure_model(name: str, folder: Path, options: argparse.Namespace) -> dict[
     }
     ways = {}
     for way, runs in interleaved(jobs, min(options.rounds, MOST_ROUNDS)).items():
-        if isinstance(runs[0], str):
-            failures[way] = runs[0]
+        why = next((run for run in runs if isinstance(run, str)), "")
+        if why:
+            failures[way] = why
         else:
             seconds = statistics.median(run["seconds"] for run in runs)
             ways[way] = runs[0] | {"seconds": seconds, "runs": runs}
