@@ -113,7 +113,7 @@ def _compile(
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     model = model if isinstance(model, onnx.ModelProto) else Path(model)
     place = target_named(target)
-    chosen = (*place.prepare, *_after(place, recipe), *place.finish)
+    chosen = (*place.prepare, *map(place.settled, _after(place, recipe)), *place.finish)
     owner = f"recipe '{recipe.name}' on target '{target}'"
     passes = _until((*NORMALIZE, *overridden(chosen, overrides, owner)), until)
     source, graph = load(model, inline_all=place.inline_all)

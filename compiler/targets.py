@@ -1,6 +1,8 @@
 """targets: where a compiled model is to run, and what that asks of the passes around a recipe's."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 from sardonyx.passes.base import Pass
 from sardonyx.passes.cleanup.merge_equal import MergeEqual
@@ -28,12 +30,20 @@ from sardonyx.runtime_ops.errors import InputError
 class Target:
     """``prepare``, ``finish``: passes that run before and after the recipe's. ``standard``: only
     standard ops are wanted, so that the report lists others that stayed. ``inline_all``: passes are
-    to see what the model's functions hold, and none is to stay in an older opset than the graph."""
+    to see what the model's functions hold, and none is to stay in an older opset than the graph.
+    ``defaults``: by pass, arguments that are better here than the pass's own defaults."""
 
     prepare: tuple[Pass, ...] = ()
     finish: tuple[Pass, ...] = ()
     standard: bool = False
     inline_all: bool = False
+    defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def settled(self, a_pass: Pass) -> Pass:
+        """A pass of a recipe with this target's defaults, where the recipe says nothing else."""
+        own = {each.name: each.default for each in fields(a_pass)}
+        here = self.defaults.get(a_pass.name, {})
+        return replace(a_pass, **{k: v for k, v in here.items() if getattr(a_pass, k) == own[k]})
 
 
 _UNFUSED: tuple[Pass, ...] = (
@@ -47,6 +57,10 @@ _UNFUSED: tuple[Pass, ...] = (
 """Whatever somebody fused becomes standard ops."""
 
 _PORTABLE = Target(prepare=_UNFUSED, standard=True)
+
+
+_ALL_BITS = {"insert-qdq": {"weight_bits": 8}, "smooth-quant": {"weight_bits": 8}}
+"""Where sums of products do not saturate."""
 
 
 def _cpu(vnni: bool = False) -> Target:
@@ -74,13 +88,16 @@ def _cpu(vnni: bool = False) -> Target:
             RemoveUnused(),
         ),
         inline_all=True,
+        defaults=_ALL_BITS if vnni else {},
     )
 
 
+_CPU = _cpu()
+
 TARGETS: dict[str, Target] = {
     "portable": _PORTABLE,
-    "cpu": _cpu(),
-    "cpu-avx2": _cpu(),
+    "cpu": _CPU,
+    "cpu-avx2": _CPU,
     "cpu-vnni": _cpu(vnni=True),
 }
 """``portable``: any runtime of ONNX. ``cpu``: onnxruntime on a CPU, with its own ops; the other two

@@ -30,9 +30,7 @@ def quantize(run_ort: Callable[..., Any]) -> Callable[..., onnx.ModelProto]:
         integer_bias: bool = True,
     ) -> onnx.ModelProto:
         held = {t.name: t for t in model.graph.initializer if len(t.dims) == 2}
-        products = [
-            n for n in model.graph.node if n.op_type == "MatMul" and n.input[1] in held
-        ]
+        products = [n for n in model.graph.node if n.op_type == "MatMul" and n.input[1] in held]
         inputs = list(dict.fromkeys(node.input[0] for node in products))
         ranges = _ranges(model, inputs, feeds, run_ort) if form == "static" else {}
         writer = _Writer(model, form, bits, signed, integer_bias, ranges)
@@ -93,7 +91,10 @@ class _Writer:
         """Write a product; the scale of its sums, where it is known."""
         x, name = node.input[0], node.input[1]
         tensor, _ = encode(weight, self.bits)
-        codes, scale = self._hold(f"{name}.codes", tensor.codes), self._hold(f"{name}.s", tensor.scale)
+        codes, scale = (
+            self._hold(f"{name}.codes", tensor.codes),
+            self._hold(f"{name}.s", tensor.scale),
+        )
         if self.form == "dynamic":
             self._dynamic(node, codes, scale)
             return None

@@ -1,9 +1,10 @@
-"""Running a pass that measures activations, as the driver does, twice."""
+"""Running a pass that watches activations, as the compiler does."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx
@@ -23,12 +24,13 @@ Feeds = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
-class Done:
-    """A model after a pass, and what the pass said."""
+class Measured:
+    """A model after a pass that was told of activations, and what the driver found."""
 
     model: onnx.ModelProto
     journal: Journal
     rewrites: int
+    verification: Verification
 
     @property
     def reasons(self) -> dict[str, str]:
@@ -61,11 +63,33 @@ class Done:
 
 
 @pytest.fixture(scope="session")
-def done() -> Callable[..., Done]:
+def measure() -> Callable[..., Measured]:
+    """Run a pass on a model and samples in the driver, which checks every region; once more, to see
+    that it measures nothing and changes nothing; once more on the file that came of it."""
+
+    def run(a_pass: Pass, model: onnx.ModelProto, feeds: list[dict[str, Any]]) -> Measured:
+        source, graph = load(model)
+        driver = Driver(source, graph, Journal(), Verification("full"), Calibration(feeds))
+        for each in (LiftConstants(), a_pass):
+            driver.run(each)
+        made = emit(source, graph)
+        check_valid(made, "what the pass made")
+        for again in (graph, load(made)[1]):
+            assert a_pass.watches(again) == {}
+            assert a_pass.run(again, Journal()) == 0
+        assert emit(source, graph) == made
+        assert driver.verification.unchecked == []
+        return Measured(made, driver.journal, driver.runs[-1].rewrites, driver.verification)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def done() -> Callable[..., Measured]:
     """Measure on batches, run a pass and check it as the driver does; a second time, measured anew,
     it must change nothing."""
 
-    def run(a_pass: Pass, model: onnx.ModelProto, *batches: Feeds) -> Done:
+    def run(a_pass: Pass, model: onnx.ModelProto, *batches: Feeds) -> Measured:
         source, graph = load(model)
         journal = Journal()
         driver = Driver(source, graph, journal, Verification("full"), Calibration(batches))
@@ -79,7 +103,7 @@ def done() -> Callable[..., Done]:
         again.run(a_pass)
         assert again.runs[-1].rewrites == 0
         assert emit(source, graph) == once
-        return Done(once, journal, rewrites)
+        return Measured(once, journal, rewrites, driver.verification)
 
     return run
 
@@ -105,3 +129,15 @@ def sqnr(run_ort: Callable[..., list[np.ndarray]]) -> Callable[..., float]:
 def x() -> np.ndarray:
     """Activations float32 [7, 64], standard normal."""
     return np.random.default_rng(5).standard_normal((7, 64)).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def outliers() -> Callable[..., np.ndarray]:
+    """Activations [2, S, K] of which a few channels are far larger than the others."""
+
+    def make(length: int, width: int, seed: int = 0, size: float = 60.0) -> np.ndarray:
+        values = np.random.default_rng(seed).standard_normal((2, length, width))
+        values[..., ::8] *= size
+        return values.astype(np.float32)
+
+    return make
