@@ -51,7 +51,6 @@ class Calibration:
     """The data of one compile, and what was measured on it.
 
     ``given``, ``tokenizer``: as `compile` takes them. ``random``: samples to make up instead.
-    ``resumed``: samples, over all measurements, that an interrupted compile had folded already.
     ``seconds``: spent here.
     """
 
@@ -60,8 +59,13 @@ class Calibration:
     random: int = 0
     checkpoint: Checkpoint = field(default_factory=Checkpoint)
     samples: Samples | None = None
-    resumed: int = 0
     seconds: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.given is not None and self.random:
+            raise InputError("--calibration and --random-calibration exclude each other")
+        if self.given is None and self.tokenizer is not None:
+            raise InputError("--tokenizer is for the sentences of --calibration, which is missing")
 
     def measure(
         self, a_pass: Pass, source: Source, graph: gs.Graph, watches: Watched, progress: Progress
@@ -81,7 +85,6 @@ class Calibration:
             digest = _digest(path, watches, samples)
             session = _session(path, a_pass)
         done, state = self.checkpoint.find(digest, watches)
-        self.resumed += done
         progress("Calibrating", done, len(samples))
         for sample, values in _runs(session, list(watches), samples, done):
             state = {name: _folded(state[name], values[name], name, sample) for name in state}
@@ -140,7 +143,7 @@ def _kind(statistic: Statistic) -> tuple[object, ...]:
 
 def _session(path: Path, a_pass: Pass) -> ort.InferenceSession:
     try:
-        return quiet_session(path, flat=True)
+        return quiet_session(path, alone=True)
     except Exception as error:
         raise InputError(
             f"onnxruntime cannot load what pass {a_pass.name} is to measure: {first_line(error)}"

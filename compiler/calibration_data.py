@@ -8,7 +8,8 @@ also be batches of arrays, or the word for how many samples to make up.
 import zipfile
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, ClassVar
@@ -21,6 +22,7 @@ from sardonyx.compiler.model_inputs import ModelInput, batched
 from sardonyx.runtime_ops.errors import InputError
 
 Inputs = tuple[ModelInput, ...]
+Parts = Generator[NDArray[np.generic], None, None]
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,7 @@ class Column:
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    rows: Callable[[], Iterator[NDArray[np.generic]]]
+    rows: Callable[[], Parts]
     whole: Callable[[], NDArray[np.generic]]
 
 
@@ -88,7 +90,7 @@ class Archives(Data):
                     yield from _rows(columns, inputs, f"'{path}'")
             except OSError as error:
                 raise InputError(f"cannot read '{path}': {error.strerror or error}") from error
-            except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+            except (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
                 raise InputError(f"'{path}' is not an .npz file of plain arrays") from error
 
 
@@ -103,14 +105,15 @@ def _rows(columns: dict[str, Column], inputs: Inputs, place: str) -> Iterator[Ro
         one.check_type(columns[one.name].dtype, columns[one.name].shape, place)
     count, names = batched(inputs, {n: column.shape for n, column in columns.items()}, place)
     once = {one.name: columns[one.name].whole() for one in inputs if one.name not in names}
-    streams = [columns[name].rows() for name in names]
-    for number in range(count):
-        parts = dict(zip(names, map(next, streams), strict=True))
-        yield Row(f"sample {number} of {place}", once | parts)
+    with ExitStack() as stack:
+        streams = [stack.enter_context(closing(columns[name].rows())) for name in names]
+        for number in range(count):
+            parts = dict(zip(names, map(next, streams), strict=True))
+            yield Row(f"sample {number} of {place}", once | parts)
 
 
 def _in_memory(array: NDArray[np.generic]) -> Column:
-    def rows() -> Iterator[NDArray[np.generic]]:
+    def rows() -> Parts:
         return (array[i : i + 1] for i in range(len(array)))
 
     return Column(array.shape, array.dtype, rows, lambda: array)
@@ -124,7 +127,7 @@ def _stored(archive: zipfile.ZipFile, member: str) -> Column:
         with archive.open(member) as file:
             return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
 
-    def rows() -> Iterator[NDArray[np.generic]]:
+    def rows() -> Parts:
         with archive.open(member) as file:
             _header(file)
             size = int(np.prod(shape[1:], dtype=np.int64)) * dtype.itemsize
@@ -134,7 +137,7 @@ def _stored(archive: zipfile.ZipFile, member: str) -> Column:
                     raise EOFError
                 yield np.frombuffer(part, dtype).reshape(1, *shape[1:])
 
-    def rows_in_memory() -> Iterator[NDArray[np.generic]]:
+    def rows_in_memory() -> Parts:
         return _in_memory(whole()).rows()
 
     return Column(shape, dtype, rows_in_memory if fortran else rows, whole)

@@ -34,6 +34,8 @@ def open_data(given: Given, tokenizer: str | Path | None) -> Data:
     if not isinstance(given, str | Path):
         return Batches(list(given) if isinstance(given, Iterator) else given)
     path = Path(given)
+    if not path.exists():
+        raise InputError(f"cannot read '{path}': No such file or directory")
     if path.suffix in _TEXT and not path.is_dir():
         if tokenizer is None:
             raise InputError(

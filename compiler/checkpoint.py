@@ -3,8 +3,6 @@
 import contextlib
 import logging
 import time
-import zipfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,10 +26,12 @@ class Checkpoint:
     """Measurements by the digest of what they are of, in a file where there is a path.
 
     Each is how many samples are folded, and the statistics. The file is written when a compile is
-    interrupted, and now and then before; it goes once the compile is done.
+    interrupted, and now and then before; it goes once the compile is done. ``resumed``: samples
+    that were taken from it.
     """
 
     path: Path | None = None
+    resumed: int = 0
     _measured: dict[str, tuple[int, Watched]] = field(default_factory=dict)
     _read: Arrays | None = None
     _written: float = field(default_factory=time.monotonic)
@@ -68,10 +68,13 @@ class Checkpoint:
                 self._ignored("is of another model, recipe or data")
             return 0, empty
         try:
-            return int(held[f"{digest}/samples"]), _restored(digest, empty, held)
+            found = int(held[f"{digest}/samples"]), _restored(digest, empty, held)
         except (KeyError, TypeError, ValueError):
             self._ignored("is damaged")
             return 0, empty
+        self._measured[digest] = found
+        self.resumed += found[0]
+        return found
 
     def keep(self, digest: str, samples: int, watched: Watched) -> None:
         """Remember what was measured so far."""
@@ -85,17 +88,9 @@ class Checkpoint:
             self._read = {}
             if self.path and self.path.exists():
                 try:
-                    with np.load(self.path, allow_pickle=False) as arrays:
+                    with self.path.open("rb") as file, np.load(file) as arrays:
                         self._read = dict(arrays)
-                except (
-                    OSError,
-                    ValueError,
-                    EOFError,
-                    AttributeError,
-                    TypeError,
-                    zipfile.BadZipFile,
-                    zlib.error,
-                ):
+                except Exception:  # whoever wrote it, it is of no use
                     self._ignored("is damaged")
         return self._read
 

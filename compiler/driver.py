@@ -81,7 +81,7 @@ class Driver:
         self.measured.append(watches)
 
     def _do(self, a_pass: Pass, what: Callable[[], T]) -> T:
-        """Have the pass do something; what it raises unmeant is its promise broken."""
+        """Have the pass do something; an error that it does not mean is a broken promise."""
         try:
             return what()
         except (InputError, VerificationError):

@@ -14,6 +14,7 @@ from sardonyx.compiler.check_model import check_quantizable, check_valid
 from sardonyx.compiler.checkpoint import Checkpoint
 from sardonyx.compiler.driver import Driver
 from sardonyx.compiler.emit import emit
+from sardonyx.compiler.fidelity import fidelity
 from sardonyx.compiler.load import load
 from sardonyx.compiler.notes import write_notes
 from sardonyx.compiler.overridable import note_overridable
@@ -84,9 +85,9 @@ def compile(
     ``random_calibration``: so many samples are made up instead. ``checkpoint``: file that keeps
     what was measured if the compile is interrupted, for the same call to go on from.
 
-    ``verify``: ``default`` runs what each pass changed and
-    unpacks every encoded tensor, ``full`` also runs both whole models, on the first samples of the
-    calibration data if there is any, ``off`` trusts.
+    ``verify``: ``default`` runs what each pass changed and unpacks every encoded tensor, ``full``
+    also runs both whole models, on the first samples of the calibration data if there is any,
+    ``off`` trusts.
 
     Raises InputError (the model, recipe, target or an argument is wrong) and VerificationError (a
     pass broke its promise).
@@ -112,7 +113,7 @@ def _compile(
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     model = model if isinstance(model, onnx.ModelProto) else Path(model)
     place = target_named(target)
-    chosen = (*place.prepare, *_after(place, recipe), *place.finish)
+    chosen = (*place.prepare, *map(place.settled, _after(place, recipe)), *place.finish)
     owner = f"recipe '{recipe.name}' on target '{target}'"
     passes = _until((*NORMALIZE, *overridden(chosen, overrides, owner)), until)
     source, graph = load(model, inline_all=place.inline_all)
@@ -136,6 +137,9 @@ def _compile(
     check_valid(compiled, "the compiled model")
     if verify == "full":
         check_model(model, place.inline_all, passes, driver, compiled)
+    if verify != "off" and journal.activations:
+        feeds = calibration.first(source, graph)
+        driver.verification.outputs = fidelity(model, compiled, feeds) if feeds else []
     report = summarize(recipe, target, driver, compiled, time.perf_counter() - start)
     return Compiled(compiled, report, frozenset(source.files))
 

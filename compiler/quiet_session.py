@@ -7,19 +7,19 @@ import onnxruntime as ort
 
 
 def quiet_session(
-    model: onnx.ModelProto | Path, *, optimize: bool = True, flat: bool = False
+    model: onnx.ModelProto | Path, *, optimize: bool = True, alone: bool = False
 ) -> ort.InferenceSession:
     """A session of a model or its file; with ``optimize`` False, of its nodes as they are written.
 
-    ``flat``: each run on the thread that asks for it, and memory given back after it. Raises what
-    onnxruntime raises.
+    ``alone``: each run is on the thread that asks for it, and no plan is kept for the shapes that
+    it met. Raises what onnxruntime raises.
     """
     options = ort.SessionOptions()
     options.log_severity_level = 4
     if not optimize:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    if flat:
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.enable_cpu_mem_arena = options.enable_mem_pattern = False
+    if alone:
+        options.intra_op_num_threads = 1
+        options.enable_mem_pattern = False
     stored = model if isinstance(model, Path) else model.SerializeToString()
     return ort.InferenceSession(stored, options, providers=["CPUExecutionProvider"])

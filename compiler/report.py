@@ -54,13 +54,24 @@ class ActivationEntry(Part):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
     name: str
-    node: str
-    format: str
+    node: str = Field(description="first node that reads it quantized")
+    format: str = Field(description="number format, as uint8/tensor")
     bits: int
-    range: tuple[float, float]
-    method: str
-    class_: str = Field(alias="class")
-    sqnr_db: float | None
+    range: tuple[float, float] | None = Field(
+        description="values that do not saturate; null: found at run time"
+    )
+    method: str = Field(description="how the range was found, as kl-symmetric; or dynamic")
+    class_: str = Field(alias="class", description="of its histogram; empty if not measured")
+    class_reason: str = Field(default="", description="why it is of that class")
+    sqnr_db: float | None = Field(
+        description="signal to quantization noise of sampled values; null: nothing lost or measured"
+    )
+    product_sqnr_db: float | None = Field(
+        default=None, description="the same of the products that read it, mean over rows"
+    )
+    curve: list[tuple[float, float]] = Field(
+        default_factory=list, description="thresholds tried and what the method makes least"
+    )
 
 
 class SkipEntry(Part):
@@ -87,6 +98,7 @@ class FusionEntry(Part):
     node: str = Field(description="node that stands there now")
     op: str = Field(description="op of that node")
     replaced: int = Field(description="nodes whose place it took")
+    reason: str = Field(default="", description="why this op, where there was a choice")
 
 
 class MissEntry(Part):
@@ -107,6 +119,14 @@ class PassEntry(Part):
     seconds: float = Field(description="without the checks on it")
 
 
+class OutputEntry(Part):
+    """An output of the compiled model beside the source's, on the first calibration samples."""
+
+    name: str
+    sqnr_db: float | None = Field(description="signal to noise of all values; null: equal")
+    cosine: float = Field(description="mean over the vectors along the last axis")
+
+
 class VerificationEntry(Part):
     """What was checked."""
 
@@ -118,6 +138,9 @@ class VerificationEntry(Part):
     unchecked: list[str] = Field(description="regions that could not be run, and why")
     model_difference: float | None = Field(
         description="full: whole model against the source with decoded weights; else null"
+    )
+    outputs: list[OutputEntry] = Field(
+        default_factory=list, description="where activations are rounded: what became of outputs"
     )
 
 

@@ -100,18 +100,16 @@ class Samples:
 def _trimmed(row: Row, inputs: Inputs) -> Sample:
     """Without the positions behind the last that a mask shows.
 
-    A mask is an input of rank 2 that holds zeros and ones and is looked up in no table. It cuts
-    all inputs that share its axis, if another does; those that it still hides are `Sample.masks`.
+    A mask is an input of rank 2 that holds zeros and ones and is looked up in no table. Inputs that
+    share its second axis are cut with it; positions that it hides even so are `Sample.masks`.
     """
     feeds = dict(row.feeds)
     masks = [one for one in inputs if _is_mask(one, feeds[one.name])]
     for mask in masks:
         axes = _sharing(mask, inputs, feeds)
-        lengths = [_shown(feeds[one.name]) for one in masks if (one.name, 1) in axes]
+        length = max((_shown(feeds[m.name]) for m in masks if (m.name, 1) in axes), default=0)
         for name, axis in axes:
-            feeds[name] = np.ascontiguousarray(
-                feeds[name][(slice(None),) * axis + (slice(max(lengths)),)]
-            )
+            feeds[name] = feeds[name].take(range(length), axis)
     shown = tuple(feeds[mask.name] != 0 for mask in masks)
     return Sample(row.label, feeds, () if all(mask.all() for mask in shown) else shown)
 
@@ -129,23 +127,26 @@ def _shown(mask: Array) -> int:
 
 
 def _sharing(mask: ModelInput, inputs: Inputs, feeds: Feeds) -> list[tuple[str, int]]:
-    """Names and axes of the inputs, at least two, that have the mask's second axis: by its name,
-    or where nothing else has that name, by its size."""
-    symbol = mask.dims[1] if mask.dims else None
+    """Names and axes of the inputs that have the mask's second axis, its own among them: those of
+    the same symbol, or if it is the only one, those whose second axis may vary and is as long.
+
+    None where only the mask has that axis, or its size is fixed.
+    """
+    symbol, length = _dim(mask), feeds[mask.name].shape[1]
     if isinstance(symbol, int):
         return []
-    sized = [one for one in inputs if one.dims is not None and symbol]
-    named = [
+    axes = [
         (one.name, axis)
-        for one in sized
-        for axis, dim in enumerate(one.dims or ())
-        if dim == symbol
-    ]
-    size = feeds[mask.name].shape[1]
-    alike = [
-        (one.name, 1)
         for one in inputs
-        if feeds[one.name].shape[1:2] == (size,) and not (one.dims and isinstance(one.dims[1], int))
+        for axis, dim in enumerate(one.dims or ())
+        if symbol is not None and dim == symbol
     ]
-    axes = named if len(named) > 1 else alike
+    if len(axes) < 2:
+        free = [one for one in inputs if not isinstance(_dim(one), int)]
+        axes = [(one.name, 1) for one in free if feeds[one.name].shape[1:2] == (length,)]
     return axes if len(axes) > 1 else []
+
+
+def _dim(one: ModelInput) -> int | str | None:
+    """Size of the second axis, or its symbol."""
+    return one.dims[1] if one.dims and len(one.dims) > 1 else None

@@ -71,6 +71,35 @@ def _fused_gemm(node: onnx.NodeProto, _: int) -> list[onnx.NodeProto]:
     return [_node("Gemm", node.input[:2], node.output, dict.fromkeys(_turned(node), 1))]
 
 
+def _dequantize(node: onnx.NodeProto, opset: int) -> list[onnx.NodeProto]:
+    return _cast_like(node, 1, opset)
+
+
+def _quantize(node: onnx.NodeProto, opset: int) -> list[onnx.NodeProto]:
+    return _cast_like(node, 2, opset)
+
+
+def _cast_like(node: onnx.NodeProto, slot: int, opset: int) -> list[onnx.NodeProto]:
+    """The first input in the type of another: contrib ops take types that the standard's do not."""
+    if len(node.input) <= slot or not node.input[slot] or opset < _WITH_CAST_LIKE:
+        return [node]
+    return [_node("CastLike", [node.input[0], node.input[slot]], node.output)]
+
+
+def _dynamic_quantize_matmul(node: onnx.NodeProto, _: int) -> list[onnx.NodeProto]:
+    """A MatMul by the codes as floats."""
+    codes = f"{node.output[0]}//codes"
+    cast = _node("Cast", node.input[1:2], [codes], {"to": onnx.TensorProto.FLOAT})
+    return [cast, _node("MatMul", [node.input[0], codes], node.output)]
+
+
+def _matmul_integer_to_float(node: onnx.NodeProto, _: int) -> list[onnx.NodeProto]:
+    """A MatMulInteger, its sums as floats."""
+    sums = f"{node.output[0]}//sums"
+    product = _node("MatMulInteger", node.input[:2], [sums])
+    return [product, _node("Cast", [sums], node.output, {"to": onnx.TensorProto.FLOAT})]
+
+
 def _turned(node: onnx.NodeProto) -> list[str]:
     """The attributes that say what of the operands is turned."""
     return [a.name for a in node.attribute if a.name.startswith("trans") and a.i]
@@ -82,11 +111,21 @@ def _node(
     return onnx.helper.make_node(op, inputs, outputs, **(attrs or {}))
 
 
-_PRODUCTS = {"Attention": _attention, "FusedGemm": _fused_gemm, "FusedMatMul": _fused_matmul}
+_COMPOSED = {
+    "Attention": _attention,
+    "DequantizeLinear": _dequantize,
+    "DynamicQuantizeMatMul": _dynamic_quantize_matmul,
+    "FusedGemm": _fused_gemm,
+    "FusedMatMul": _fused_matmul,
+    "MatMulIntegerToFloat": _matmul_integer_to_float,
+    "QuantizeLinear": _quantize,
+}
 """What stands in for ops whose weights or attributes say which shape they make."""
 
 _WITH_NUM_OUTPUTS = 18
 """The first operator set in which Split is told how many parts to make."""
+
+_WITH_CAST_LIKE = 15
 
 
 def with_stand_ins(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -122,8 +161,8 @@ def _nodes(node: onnx.NodeProto, opset: int) -> list[onnx.NodeProto]:
     unknown = _is_unknown(node, opset)
     if node.domain != MICROSOFT and not unknown:
         return [node]
-    if node.op_type in _PRODUCTS:
-        return _PRODUCTS[node.op_type](node, opset)
+    if node.op_type in _COMPOSED:
+        return _COMPOSED[node.op_type](node, opset)
     parts = {0: _SAME} if unknown else _STAND_INS.get(node.op_type)
     if parts is None:
         return [node]

@@ -11,11 +11,13 @@ from sardonyx.compiler.load import Source
 from sardonyx.compiler.messages import initializers, message_bytes
 from sardonyx.compiler.recipe import Recipe
 from sardonyx.compiler.report import (
+    ActivationEntry,
     CalibrationEntry,
     CompileReport,
     FusionEntry,
     KeptEntry,
     MissEntry,
+    OutputEntry,
     PassEntry,
     SkipEntry,
     TensorEntry,
@@ -23,7 +25,8 @@ from sardonyx.compiler.report import (
     VerificationEntry,
 )
 from sardonyx.compiler.stored import stored_bytes
-from sardonyx.passes.journal import Encoded
+from sardonyx.compiler.verify import Verification
+from sardonyx.passes.journal import Activation, Encoded
 
 
 def summarize(
@@ -37,12 +40,13 @@ def summarize(
         target=target,
         totals=_totals(driver, compiled),
         tensors=[_tensor(entry) for entry in journal.encoded],
+        activations=[_activation(one) for one in journal.activations],
         skipped=[SkipEntry(**vars(skip)) for skip in journal.skipped],
         fused=[FusionEntry(**vars(fusion)) for fusion in journal.fused],
         not_fused=[MissEntry(**vars(miss)) for miss in journal.missed],
         kept_ops=[KeptEntry(**vars(kept)) for kept in journal.kept],
         passes=[PassEntry(**vars(run)) for run in driver.runs],
-        verification=VerificationEntry(**vars(driver.verification)),
+        verification=_verification(driver.verification),
         calibration=_calibration(driver),
         seconds=seconds,
         peak_rss_bytes=peak_rss_bytes(),
@@ -57,7 +61,7 @@ def _calibration(driver: Driver) -> CalibrationEntry | None:
         source=done.samples.data.source,
         samples=len(done.samples),
         random=done.samples.data.random,
-        resumed=done.resumed,
+        resumed=done.checkpoint.resumed,
         seconds=done.seconds,
     )
 
@@ -92,11 +96,39 @@ def _tensor(entry: Encoded) -> TensorEntry:
         groups=entry.tensor.groups,
         outliers=outliers,
         outlier_share=outliers / _size(entry.views[0].shape),
-        sqnr_db=entry.sqnr_db if math.isfinite(entry.sqnr_db) else None,
+        sqnr_db=_finite(entry.sqnr_db),
         bytes_before=entry.bytes_before,
         bytes_after=entry.bytes_after,
         compute=entry.compute,
     )
+
+
+def _activation(one: Activation) -> ActivationEntry:
+    return ActivationEntry(
+        name=one.name,
+        node=one.node,
+        format=one.format,
+        bits=8,
+        range=one.range,
+        method=one.method,
+        **{"class": one.tensor_class},
+        class_reason=one.class_reason,
+        sqnr_db=_finite(one.sqnr_db),
+        product_sqnr_db=_finite(one.product_sqnr_db),
+        curve=list(one.curve),
+    )
+
+
+def _verification(done: Verification) -> VerificationEntry:
+    outputs = [
+        OutputEntry(name=one.name, sqnr_db=_finite(one.sqnr_db), cosine=one.cosine)
+        for one in done.outputs
+    ]
+    return VerificationEntry(**vars(done) | {"outputs": outputs})
+
+
+def _finite(db: float | None) -> float | None:
+    return db if db is not None and math.isfinite(db) else None
 
 
 def _size(shape: tuple[int, int]) -> int:

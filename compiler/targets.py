@@ -1,6 +1,8 @@
 """targets: where a compiled model is to run, and what that asks of the passes around a recipe's."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 from sardonyx.passes.base import Pass
 from sardonyx.passes.cleanup.merge_equal import MergeEqual
@@ -10,7 +12,10 @@ from sardonyx.passes.fuse.gelu import FuseGelu
 from sardonyx.passes.fuse.layer_norm import FuseLayerNorm
 from sardonyx.passes.fuse.linear_bias import FuseLinearBias
 from sardonyx.passes.fuse.projection_bias import FuseProjectionBias
+from sardonyx.passes.lower.dynamic_linear import LowerDynamicLinear
+from sardonyx.passes.lower.integer_linear import LowerIntegerLinear
 from sardonyx.passes.lower.keep_layer_norm import KeepLayerNorm
+from sardonyx.passes.lower.merge_projections import MergeProjections
 from sardonyx.passes.lower.raise_opset import RaiseOpset
 from sardonyx.passes.unfuse.attention import UnfuseAttention
 from sardonyx.passes.unfuse.embed_layer_norm import UnfuseEmbedLayerNorm
@@ -25,12 +30,20 @@ from sardonyx.runtime_ops.errors import InputError
 class Target:
     """``prepare``, ``finish``: passes that run before and after the recipe's. ``standard``: only
     standard ops are wanted, so that the report lists others that stayed. ``inline_all``: passes are
-    to see what the model's functions hold, and none is to stay in an older opset than the graph."""
+    to see what the model's functions hold, and none is to stay in an older opset than the graph.
+    ``defaults``: by pass, arguments that are better here than the pass's own defaults."""
 
     prepare: tuple[Pass, ...] = ()
     finish: tuple[Pass, ...] = ()
     standard: bool = False
     inline_all: bool = False
+    defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    def settled(self, a_pass: Pass) -> Pass:
+        """A pass of a recipe with this target's defaults, where the recipe says nothing else."""
+        own = {each.name: each.default for each in fields(a_pass)}
+        here = self.defaults.get(a_pass.name, {})
+        return replace(a_pass, **{k: v for k, v in here.items() if getattr(a_pass, k) == own[k]})
 
 
 _UNFUSED: tuple[Pass, ...] = (
@@ -45,27 +58,47 @@ _UNFUSED: tuple[Pass, ...] = (
 
 _PORTABLE = Target(prepare=_UNFUSED, standard=True)
 
-_CPU = Target(
-    prepare=_UNFUSED,
-    finish=(
-        RaiseOpset(),
-        MergeEqual(),
-        FuseAttention(),
-        FuseProjectionBias(),
-        FuseGelu(),
-        FuseLayerNorm(),
-        FuseLinearBias(),
-        KeepLayerNorm(),
-        RemoveUnused(),
-    ),
-    inline_all=True,
-)
+
+_ALL_BITS = {"insert-qdq": {"weight_bits": 8}, "smooth-quant": {"weight_bits": 8}}
+"""Where sums of products do not saturate."""
+
+
+def _cpu(vnni: bool = False) -> Target:
+    """onnxruntime on a CPU, with or without VNNI.
+
+    Products of 8 bits are lowered ahead of `RaiseOpset`, which stops at a standard QuantizeLinear,
+    and ahead of the fusions, so that their op has the bias, which it adds at no cost; those find
+    the rest of their formulas as before. Equal nodes are merged first: products are told to have
+    one activation by its being one tensor.
+    """
+    return Target(
+        prepare=_UNFUSED,
+        finish=(
+            MergeEqual(),
+            LowerIntegerLinear(vnni),
+            MergeProjections(),
+            LowerDynamicLinear(),
+            RaiseOpset(),
+            FuseAttention(),
+            FuseProjectionBias(),
+            FuseGelu(),
+            FuseLayerNorm(),
+            FuseLinearBias(),
+            KeepLayerNorm(),
+            RemoveUnused(),
+        ),
+        inline_all=True,
+        defaults=_ALL_BITS if vnni else {},
+    )
+
+
+_CPU = _cpu()
 
 TARGETS: dict[str, Target] = {
     "portable": _PORTABLE,
     "cpu": _CPU,
     "cpu-avx2": _CPU,
-    "cpu-vnni": _CPU,
+    "cpu-vnni": _cpu(vnni=True),
 }
 """``portable``: any runtime of ONNX. ``cpu``: onnxruntime on a CPU, with its own ops; the other two
 say for recipes of 8 bits which instructions it has."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sardonyx.compiler.check_model import first_line
 from sardonyx.compiler.cut import NUMBERS, Feeds, Pair, StandIn, Unknown, cut, random_feeds
+from sardonyx.compiler.fidelity import Fidelity
 from sardonyx.compiler.load import Source
 from sardonyx.compiler.quiet_session import quiet_session
 from sardonyx.compiler.region import Region, Scope, changed_regions
@@ -36,7 +37,8 @@ _CHEAP = 1 << 18
 
 @dataclass
 class Verification:
-    """What was checked. ``unchecked``: regions that could not be run, and why."""
+    """What was checked. ``unchecked``: regions that could not be run, and why. ``outputs``: of a
+    model whose activations are rounded, on real samples."""
 
     level: Level = "default"
     regions: int = 0
@@ -45,6 +47,7 @@ class Verification:
     tensors_decoded: int = 0
     unchecked: list[str] = field(default_factory=list)
     model_difference: float | None = None
+    outputs: list[Fidelity] = field(default_factory=list)
 
 
 def check_encoded(a_pass: Pass, entries: list[Encoded], result: Verification) -> None:

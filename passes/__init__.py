@@ -11,12 +11,17 @@ from sardonyx.passes.fuse.linear_bias import FuseLinearBias
 from sardonyx.passes.fuse.projection_bias import FuseProjectionBias
 from sardonyx.passes.fuse.skip_layer_norm import FuseSkipLayerNorm
 from sardonyx.passes.gobo.encode import Gobo
+from sardonyx.passes.lower.dynamic_linear import LowerDynamicLinear
+from sardonyx.passes.lower.integer_linear import LowerIntegerLinear
 from sardonyx.passes.lower.keep_layer_norm import KeepLayerNorm
+from sardonyx.passes.lower.merge_projections import MergeProjections
 from sardonyx.passes.lower.raise_opset import RaiseOpset
+from sardonyx.passes.quantize.insert_qdq import InsertQdq
 from sardonyx.passes.quantize.smooth_quant import SmoothQuant
 from sardonyx.passes.unfuse.attention import UnfuseAttention
 from sardonyx.passes.unfuse.embed_layer_norm import UnfuseEmbedLayerNorm
 from sardonyx.passes.unfuse.gelu import UnfuseGelu
+from sardonyx.passes.unfuse.gemm import UnfuseGemm
 from sardonyx.passes.unfuse.matmul import UnfuseMatMul
 from sardonyx.passes.unfuse.multi_head_attention import UnfuseMultiHeadAttention
 from sardonyx.passes.unfuse.skip_layer_norm import UnfuseSkipLayerNorm
@@ -32,10 +37,15 @@ PASSES: dict[str, type[Pass]] = {
         UnfuseMatMul,
         UnfuseSkipLayerNorm,
         UnfuseGelu,
+        UnfuseGemm,
+        InsertQdq,
         SmoothQuant,
         Gobo,
-        RaiseOpset,
         MergeEqual,
+        LowerIntegerLinear,
+        MergeProjections,
+        LowerDynamicLinear,
+        RaiseOpset,
         FuseAttention,
         FuseProjectionBias,
         FuseGelu,

@@ -53,14 +53,39 @@ class Skip:
 
 
 @dataclass(frozen=True)
+class Activation:
+    """An activation that a pass rounds to a grid.
+
+    ``node``: the first that reads it so. ``format``: as uint8/tensor. ``range``: what does not
+    saturate, None where it is found at run time; ``method``: how it was found; ``curve``: of the
+    method's (threshold, loss). ``tensor_class``: of its histogram, with the sentence that says why
+    (empty where it was not measured). ``sqnr_db``, ``product_sqnr_db``: of its values, and of the
+    products that read it, on sampled rows; None where nothing was lost or measured.
+    """
+
+    name: str
+    node: str
+    format: str
+    range: tuple[float, float] | None
+    method: str
+    curve: tuple[tuple[float, float], ...] = ()
+    tensor_class: str = ""
+    class_reason: str = ""
+    sqnr_db: float | None = None
+    product_sqnr_db: float | None = None
+
+
+@dataclass(frozen=True)
 class Fusion:
     """A formula that became one op. ``by``: the pass; ``node``, ``op``: what stands there now;
-    ``replaced``: how many nodes it took the place of."""
+    ``replaced``: how many nodes it took the place of; ``reason``: why this op, where there was a
+    choice."""
 
     by: str
     node: str
     op: str
     replaced: int
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -111,6 +136,7 @@ class Journal:
 
     progress: Progress = _silent
     encoded: list[Encoded] = field(default_factory=list)
+    activations: list[Activation] = field(default_factory=list)
     skipped: list[Skip] = field(default_factory=list)
     fused: list[Fusion] = field(default_factory=list)
     smoothed: list[Smoothed] = field(default_factory=list)

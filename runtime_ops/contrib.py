@@ -12,6 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sardonyx.runtime_ops.contrib_integer import (
+    dequantize_linear,
+    dynamic_quantize_matmul,
+    matmul_integer_to_float,
+    quantize_linear,
+)
+
 Array = NDArray[Any]
 Optional = Array | None
 
@@ -242,12 +249,16 @@ def _unpack(data: Array, bits: int) -> Array:
 MEANINGS: dict[str, Callable[..., tuple[Any, ...]]] = {
     "Attention": attention,
     "BiasGelu": bias_gelu,
+    "DequantizeLinear": dequantize_linear,
+    "DynamicQuantizeMatMul": dynamic_quantize_matmul,
     "EmbedLayerNormalization": embed_layer_norm,
     "FastGelu": fast_gelu,
     "FusedMatMul": fused_matmul,
     "Gelu": gelu,
+    "MatMulIntegerToFloat": matmul_integer_to_float,
     "MatMulNBits": matmul_nbits,
     "MultiHeadAttention": multi_head_attention,
+    "QuantizeLinear": quantize_linear,
     "QuickGelu": quick_gelu,
     "SimplifiedLayerNormalization": simplified_layer_norm,
     "SkipLayerNormalization": skip_layer_norm,

@@ -8,7 +8,7 @@ import numpy as np
 from sardonyx.runtime_ops.packing import LAYOUTS
 
 Kind = Literal["codebook", "uniform"]
-Granularity = Literal["tensor", "channel", "row", "group"]
+Granularity = Literal["tensor", "channel", "group"]
 
 OUTLIER_GAP_BYTES = 2
 """Bytes of an outlier's position in the file, unless outliers are very far apart (then 4)."""

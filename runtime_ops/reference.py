@@ -9,9 +9,13 @@ from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
 from sardonyx.runtime_ops.contrib import MEANINGS, simplified_layer_norm
+from sardonyx.runtime_ops.contrib_integer import dequantize_linear, dynamic_quantize_linear
 from sardonyx.runtime_ops.ops import DOMAIN, OPS
 
 Meaning = Callable[..., Any]
+
+_DEQUANTIZE = 19
+"""The first operator set whose DequantizeLinear onnx's evaluator has."""
 
 
 def _op_run(domain: str, name: str, meaning: Meaning) -> type[OpRun]:
@@ -35,4 +39,8 @@ def reference_session(model: onnx.ModelProto | str) -> ReferenceEvaluator:
     ops += [_op_run("com.microsoft", name, meaning) for name, meaning in MEANINGS.items()]
     # onnxruntime writes this one into the standard domain
     ops.append(_op_run("", "SimplifiedLayerNormalization", simplified_layer_norm))
+    ops.append(_op_run("", "DynamicQuantizeLinear", dynamic_quantize_linear))
+    model = onnx.load(model) if isinstance(model, str) else model
+    if any(not opset.domain and opset.version < _DEQUANTIZE for opset in model.opset_import):
+        ops.append(_op_run("", "DequantizeLinear", dequantize_linear))
     return ReferenceEvaluator(model, new_ops=ops)

@@ -11,8 +11,8 @@ from sardonyx.runtime_ops.binned_sums import energy
 from sardonyx.runtime_ops.coded import Floats
 from sardonyx.runtime_ops.formats import Format
 
-Per = Literal["tensor", "channel", "row"]
-"""What of a matrix [K, N] shares a scale: all of it, a column, or a row (of an embedding table)."""
+Per = Literal["tensor", "channel"]
+"""What of a matrix [K, N] shares a scale: all of it, or a column."""
 
 _LEAST_SCALE = np.float32(2.0**-126)
 
@@ -22,7 +22,7 @@ class UniformTensor:
     """A weight matrix W [K, N] as ``scale * (codes - zero_point)``.
 
     ``codes``: [K, N], int8, or uint8 with zero point 128. ``scale``: float32, of shape [] (per
-    tensor), [N] (per channel) or [K, 1] (per row). ``bits``: codes lie within
+    tensor) or [N] (per channel). ``bits``: codes lie within
     ``zero_point`` +- (2^(bits - 1) - 1). ``dtype``: of W.
     """
 
@@ -37,8 +37,7 @@ class UniformTensor:
 
     @property
     def format(self) -> Format:
-        shared: tuple[Per, ...] = ("tensor", "channel", "row")
-        return Format("uniform", self.bits, shared[self.scale.ndim])
+        return Format("uniform", self.bits, "channel" if self.scale.ndim else "tensor")
 
     @property
     def nbytes(self) -> int:
@@ -110,8 +109,7 @@ def encode(
     ValueError where W holds NaN or an infinity.
     """
     real = weights.astype(np.float32, copy=False)
-    axis = {"tensor": None, "channel": 0, "row": 1}[per]
-    magnitude = np.abs(real).max(axis=axis, keepdims=per == "row", initial=0)
+    magnitude = np.abs(real).max(axis=0 if per == "channel" else None, initial=0)
     if not np.all(np.isfinite(magnitude)):
         raise ValueError("holds NaN or infinite values")
     most = np.float32(largest(bits))
@@ -141,6 +139,13 @@ def grid(low: float, high: float, symmetric: bool = False, signed: bool = False)
     scale = max(np.float32((high - low) / 255), _LEAST_SCALE)
     zero_point = int(np.clip(np.rint(least - low / scale), least, most))
     return Grid(scale, zero_point, signed)
+
+
+def integer_bias(bias: Floats, scale: Floats) -> NDArray[np.int32] | None:
+    """A bias [N] as INT32 codes of a scale [N], half to even; None where one does not fit."""
+    codes = np.rint(bias.astype(np.float64) / scale)
+    fits = np.all(np.abs(codes) <= np.iinfo(np.int32).max)
+    return codes.astype(np.int32) if fits else None
 
 
 def sqnr_db(real: Floats, decoded: Floats) -> float:

@@ -97,7 +97,8 @@ def compile_model(
             raise InputError(f"model '{model}' is a folder: give an .onnx file")
         chosen = load_recipe(recipe)
         written = output or model.with_name(f"{model.stem}.{chosen.name}.onnx")
-        for path in filter(None, (written, report)):
+        checkpoint = written.with_name(f"{written.name}.calibration")
+        for path in filter(None, (written, report, checkpoint)):
             check_output(path, model, Path(recipe), *filter(None, [calibration, tokenizer]))
         if report and report.absolute() == written.absolute():
             raise InputError(f"model and report cannot both be written to '{report}'")
@@ -110,7 +111,7 @@ def compile_model(
                 target.value,
                 tokenizer=tokenizer,
                 random_calibration=random_calibration,
-                checkpoint=written.with_name(f"{written.name}.calibration"),
+                checkpoint=checkpoint,
                 overrides=set_ or (),
                 verify=verify.value,
                 until=until,

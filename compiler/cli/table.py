@@ -9,8 +9,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from sardonyx.compiler.report import (
+    ActivationEntry,
     CalibrationEntry,
     CompileReport,
+    OutputEntry,
     PassEntry,
     TensorEntry,
     VerificationEntry,
@@ -33,18 +35,23 @@ def print_report(report: CompileReport, console: Console) -> None:
     totals = report.totals
     if totals.weights_quantized:
         share = totals.weights_quantized / totals.weights
+        outliers = f"; {totals.outlier_share:.3%} are outliers" if totals.outlier_share else ""
         console.print(
             f"Quantized {totals.weights_quantized:,} of {totals.weights:,} weights ({share:.3%}) "
-            f"to {totals.bits_per_weight:.2f} bits each; {totals.outlier_share:.3%} are outliers."
+            f"to {totals.bits_per_weight:.2f} bits each{outliers}."
         )
     elif report.skipped:
         console.print("Quantized nothing.")
+    if report.activations:
+        console.print(escape(_activations(report.activations)))
     if report.calibration:
         console.print(escape(_calibrated(report.calibration)))
     print_left_alone(_by_reason(report), console)
     print_fused(report, console)
     print_kept(report, console)
     console.print(_checked(report.verification))
+    for output in report.verification.outputs:
+        console.print(escape(_kept(output)))
     ratio = f"{totals.ratio:.2f}"
     smaller = f", {ratio} times smaller" if float(ratio) > 1 else ""
     console.print(
@@ -59,6 +66,21 @@ def _calibrated(done: CalibrationEntry) -> str:
     text = f"Measured activations on {done.samples} {kind}, in {done.seconds:.1f} s"
     text += f" ({done.resumed} went on from an interrupted compile)." if done.resumed else "."
     return text + " Their ranges are not those of real data!" if done.random else text
+
+
+def _kept(output: OutputEntry) -> str:
+    """What became of an output, in a sentence."""
+    loss = "exact" if output.sqnr_db is None else f"SQNR {output.sqnr_db:.1f} dB"
+    return f"Output '{output.name}' beside the source's: {loss}, cosine {output.cosine:.4f}."
+
+
+def _activations(entries: list[ActivationEntry]) -> str:
+    """What activations were rounded to, in a sentence."""
+    methods = Counter(entry.method for entry in entries)
+    losses = [e.product_sqnr_db for e in entries if e.product_sqnr_db is not None]
+    kinds = ", ".join(f"{count} {method}" for method, count in methods.most_common())
+    text = f"Rounded {len(entries)} activations to {entries[0].format}: {kinds}"
+    return text + (f"; their products {_span(losses, '{:.1f}', ' dB')}." if losses else ".")
 
 
 def _checked(checked: VerificationEntry) -> str:

@@ -56,6 +56,10 @@ def _matmul(sizes: Sizes, node: gs.Node) -> Shapes:
     return [(*(batch or ()), a[-2], b[-1])]
 
 
+def _dynamic_quantize(sizes: Sizes, node: gs.Node) -> Shapes:
+    return [sizes.shape(node.inputs[0]), (), ()]
+
+
 def _gemm(sizes: Sizes, node: gs.Node) -> Shapes:
     a, b = map(sizes.shape, node.inputs[:2])
     if a is None or b is None:
@@ -266,16 +270,18 @@ def _multi_head_attention(sizes: Sizes, node: gs.Node) -> Shapes:
 
 
 _UNARY = (
-    "Abs Cast Clip CumSum Dropout Elu Erf Exp Gelu Identity IsInf IsNaN LayerNormalization "
-    "LeakyRelu Log LogSoftmax Neg Not RMSNormalization Reciprocal Relu ScatterElements ScatterND "
-    "Selu Sigmoid Sign SimplifiedLayerNormalization Sin Cos Softmax Softplus Sqrt Tanh Trilu"
+    "Abs Cast Clip CumSum DequantizeLinear Dropout Elu Erf Exp Gelu Identity IsInf IsNaN "
+    "LayerNormalization LeakyRelu Log LogSoftmax Neg Not QuantizeLinear RMSNormalization "
+    "Reciprocal Relu ScatterElements ScatterND Selu Sigmoid Sign SimplifiedLayerNormalization Sin "
+    "Cos Softmax Softplus Sqrt Tanh Trilu"
 )
 _BINARY = (
     "Add And BitwiseAnd BitwiseOr Div Equal Greater GreaterOrEqual Less LessOrEqual Max Mean Min "
     "Mod Mul Or PRelu Pow Sub Sum Where Xor"
 )
 _CONTRIB = (
-    "BiasGelu FastGelu Gelu QuickGelu SkipLayerNormalization SkipSimplifiedLayerNormalization"
+    "BiasGelu DequantizeLinear FastGelu Gelu QuantizeLinear QuickGelu SkipLayerNormalization "
+    "SkipSimplifiedLayerNormalization"
 )
 
 SHAPE_RULES: dict[str, Rule] = {
@@ -288,11 +294,13 @@ SHAPE_RULES: dict[str, Rule] = {
     "Attention": _attention,
     "Concat": _concat,
     "ConstantOfShape": _filled,
+    "DynamicQuantizeLinear": _dynamic_quantize,
     "Expand": _expand,
     "Flatten": _flatten,
     "Gather": _gather,
     "Gemm": _gemm,
     "MatMul": _matmul,
+    "MatMulInteger": _matmul,
     "Range": _range,
     "ReduceMax": _reduce,
     "ReduceMean": _reduce,
@@ -305,6 +313,8 @@ SHAPE_RULES: dict[str, Rule] = {
     "Tile": _tile,
     "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,
+    "com.microsoft.DynamicQuantizeMatMul": _matmul,
+    "com.microsoft.MatMulIntegerToFloat": _matmul,
     "com.microsoft.MatMulNBits": _matmul_nbits,
     "com.microsoft.MultiHeadAttention": _multi_head_attention,
 }

@@ -7,18 +7,24 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx
+import onnx_graphsurgeon as gs
 import pytest
 
+from sardonyx.compiler import Compiled, Recipe, compile
 from sardonyx.compiler.diff import diff
 from sardonyx.compiler.emit import emit
 from sardonyx.compiler.load import load
 from sardonyx.compiler.model_diff import ModelDiff
 from sardonyx.models import TINY_BERT, PackageMissing, minilm_l3_onnx, seeded_bert
+from sardonyx.passes.base import Pass
+from sardonyx.passes.journal import Journal, Watched
+from sardonyx.passes.quantize.observers.statistic import Statistic
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -111,5 +117,73 @@ def differ(tmp_path: Path) -> Callable[..., ModelDiff]:
         onnx.save(a, tmp_path / "a.onnx")
         onnx.save(b, tmp_path / "b.onnx", **options)
         return diff(tmp_path / "a.onnx", tmp_path / "b.onnx")
+
+    return run
+
+
+@dataclass(frozen=True, eq=False)
+class Seen(Statistic):
+    """All values, one sample behind the other, and the shape that each sample had."""
+
+    values: np.ndarray = field(default_factory=lambda: np.empty(0, np.float32))
+    shapes: np.ndarray = field(default_factory=lambda: np.empty(0, "U9"))
+
+    def add(self, values: np.ndarray) -> Seen:
+        if np.isnan(values).any():
+            raise ValueError("holds NaN")
+        shapes = np.append(self.shapes, "x".join(map(str, values.shape)))
+        return replace(self, values=np.append(self.values, values.ravel()), shapes=shapes)
+
+
+@dataclass(frozen=True)
+class Watch(Pass):
+    """A pass that changes nothing, and writes what it was told of tensors into a dict."""
+
+    name: ClassVar[str] = "watch"
+    names: tuple[str, ...] = ()
+    statistics: tuple[Statistic, ...] = (Seen(),)
+    told: Watched | None = None
+
+    def watches(self, graph: gs.Graph) -> Watched:
+        return dict.fromkeys(self.names, self.statistics)
+
+    def run(self, graph: gs.Graph, journal: Journal) -> int:
+        assert self.told is not None
+        self.told.update(journal.watched)
+        return 0
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a pass was told, by tensor, and the compile around it."""
+
+    told: Watched
+    compiled: Compiled
+
+    def __getitem__(self, name: str) -> Any:
+        return self.told[name][0]
+
+
+@pytest.fixture(scope="session")
+def watch() -> type[Watch]:
+    """The pass, for recipes of several."""
+    return Watch
+
+
+@pytest.fixture(scope="session")
+def measure() -> Callable[..., Measured]:
+    """Compile with a pass that watches tensors, by default with a statistic that keeps all."""
+
+    def run(
+        model: onnx.ModelProto | Path,
+        names: str,
+        data: Any = None,
+        *statistics: Statistic,
+        **options: Any,
+    ) -> Measured:
+        told: Watched = {}
+        a_pass = Watch(tuple(names.split()), statistics or (Seen(),), told)
+        recipe = Recipe("watching", "", (*options.pop("before", ()), a_pass))
+        return Measured(told, compile(model, recipe, data, **options))
 
     return run

@@ -145,7 +145,7 @@ NO_PASS = "recipe 'gobo' on target 'portable' has no pass 'gobbo': did you mean 
         (["--set", "bits"], "'bits' is not of the form PASS.ARG=VALUE, as in gobo.bits=4"),
         (["--until", "gobbo"], "there is no stage 'gobbo' to stop after: there is lift-constants"),
         (["--calibration", "no.npz", "--verify", "full"], "cannot read 'no.npz': No such file"),
-        (["--calibration", "m.onnx", "--verify", "full"], "'m.onnx' is not an .npz file"),
+        (["--calibration", "m.onnx", "--verify", "full"], "'m.onnx' is not an .npz file of"),
         (["--dump", "m.onnx"], "cannot make folder 'm.onnx': File exists"),
     ],
 )

@@ -1,0 +1,86 @@
+"""Weights as integers: encoded on all cores, and the constants that products and lookups read."""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import numpy as np
+import onnx_graphsurgeon as gs
+from numpy.typing import NDArray
+
+from sardonyx.passes.journal import Journal
+from sardonyx.passes.rewrite import Draft
+from sardonyx.passes.tied import TiedWeight
+from sardonyx.runtime_ops.errors import InputError
+from sardonyx.runtime_ops.uniform import Per, UniformTensor, encode
+
+Chosen = tuple[int, Per]
+"""Bits, and what shares a scale."""
+
+
+@dataclass
+class CodedWeight:
+    """The constants of an encoded weight, made once for all that read it.
+
+    A table that rows are looked up in is stored as such, [V, H]: products read it turned.
+    ``sqnr_db``: of the encoded weight; ``notes``: for each node that multiplies or looks up.
+    """
+
+    weight: TiedWeight
+    tensor: UniformTensor
+    sqnr_db: float
+    notes: dict[str, object] = field(default_factory=dict)
+    codes: gs.Constant = field(init=False)
+    scale: gs.Constant = field(init=False)
+
+    def __post_init__(self) -> None:
+        codes = self.tensor.codes.T if self.weight.gathered else self.tensor.codes
+        self.codes = self._constant("codes", np.ascontiguousarray(codes))
+        self.scale = self._constant("scale", self.tensor.scale)
+
+    @property
+    def zero_point(self) -> list[gs.Tensor]:
+        """The zero point, as a list of operands: none where it is 0."""
+        if self.tensor.zero_point == 0:
+            return []
+        scale, dtype = self.tensor.scale, self.tensor.codes.dtype
+        return [self._constant("zero_point", np.full(scale.shape, self.tensor.zero_point, dtype))]
+
+    @property
+    def column(self) -> gs.Constant:
+        """The scale of each row of a table, [V, 1]."""
+        return self._constant("scale", self.tensor.scale[:, None])
+
+    def matrix(self, draft: Draft) -> gs.Tensor:
+        """The codes [K, N]."""
+        if not self.weight.gathered:
+            return self.codes
+        return draft.add("Transpose", "Codes", [self.codes], dtype=self.codes.dtype, perm=[1, 0])
+
+    def _constant(self, part: str, values: NDArray[np.generic]) -> gs.Constant:
+        return gs.Constant(f"{self.weight.name}.{part}", values)
+
+
+def coded_weights(
+    weights: list[TiedWeight], choose: Callable[[TiedWeight], Chosen], journal: Journal
+) -> list[CodedWeight]:
+    """All weights encoded as ``choose`` says."""
+
+    def coded(weight: TiedWeight) -> CodedWeight:
+        bits, per = choose(weight)
+        try:
+            return CodedWeight(weight, *encode(weight.view.matrix(), bits, per))
+        except ValueError as error:
+            node = weight.uses[0].node
+            raise InputError(
+                f"weight '{weight.name}' of {node.op} '{node.name}' {error}; "
+                "such values cannot be encoded: repair the model first"
+            ) from error
+
+    done = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for each in pool.map(coded, weights):
+            done.append(each)
+            journal.progress("Encoding weights", len(done), len(weights))
+    return done

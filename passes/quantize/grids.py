@@ -1,0 +1,106 @@
+"""The grid of an activation: from what was measured of it, by the method that was asked for."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from sardonyx.passes.quantize.observers.find import Method, Mode, Settings, Solver, find_range
+from sardonyx.passes.quantize.observers.histogram import Histogram
+from sardonyx.passes.quantize.observers.moving_range import MovingRange
+from sardonyx.passes.quantize.observers.ranges import Range
+from sardonyx.passes.quantize.observers.row_sample import RowSample
+from sardonyx.passes.quantize.observers.statistic import Statistic
+from sardonyx.passes.quantize.observers.tensor_class import TensorClass, tensor_class
+from sardonyx.passes.quantize.product_error import ProductSample
+from sardonyx.runtime_ops.uniform import Grid, grid
+
+RangeMethod = Literal[Method, "ema"]
+KlMode = Literal[Mode, "best"]
+_MODES: tuple[Mode, ...] = ("naive", "independent", "conjugate", "symmetric")
+"""Those that ``best`` chooses from; of equal ones the first, whose range is the widest."""
+
+
+@dataclass(frozen=True)
+class GridSettings:
+    """How grids are found. ``method``: ``ema`` or one of `find.Settings`; ``mode``: of ``kl``, or
+    ``best``: that whose products come out best on the sampled rows. ``symmetric``, ``signed``: as
+    `uniform.grid` takes them. ``rows``: to sample. ``decay``: of ``ema``."""
+
+    method: RangeMethod
+    mode: KlMode
+    percentile: float
+    solver: Solver
+    decay: float
+    symmetric: bool
+    signed: bool
+    rows: int
+
+    def statistics(self, weighed: bool) -> tuple[Statistic, ...]:
+        """What must be measured of an activation; if it is ``weighed``, multiplied by a weight,
+        also rows of it."""
+        moving = (MovingRange(self.decay),) if self.method == "ema" else ()
+        return (Histogram(), *moving, *((RowSample(self.rows),) if weighed else ()))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """An activation's grid, the range it was made from, and its class.
+
+    ``sqnr_db``: of all values on the grid; ``product_sqnr_db``: of the products by weights that
+    read it, on sampled rows.
+    """
+
+    grid: Grid
+    range: Range
+    tensor_class: TensorClass
+    sqnr_db: float
+    product_sqnr_db: float
+
+
+def measured(
+    statistics: tuple[Statistic, ...],
+    settings: GridSettings,
+    products: ProductSample | None,
+) -> Measured:
+    """The grid of a tensor with these statistics. ``products``: on the sampled rows, by weights as
+    they are encoded; None where none reads it, so that its values alone count."""
+    histogram = statistics[0]
+    assert isinstance(histogram, Histogram)
+    kind = tensor_class(histogram)
+
+    def tried(found: Range) -> Measured:
+        made = grid(found.low, found.high, settings.symmetric, settings.signed)
+        loss = _expected_sqnr_db(histogram, made)
+        product = products.sqnr_db(made, None) if products else loss
+        return Measured(made, found, kind, loss, product)
+
+    moving = next((s for s in statistics if isinstance(s, MovingRange)), None)
+    if moving:
+        return tried(moving.range(settings.symmetric))
+    plain = Settings(
+        "kl" if settings.method == "ema" else settings.method,
+        "naive" if settings.mode == "best" else settings.mode,
+        symmetric=settings.symmetric,
+        percentile=settings.percentile,
+        solver=settings.solver,
+    )
+    if settings.method != "kl" or settings.mode != "best":
+        return tried(find_range(histogram, plain))
+    found = [tried(find_range(histogram, replace(plain, mode=mode))) for mode in _modes(settings)]
+    return max(found, key=lambda one: one.product_sqnr_db)
+
+
+def _expected_sqnr_db(histogram: Histogram, made: Grid) -> float:
+    """Of values in the middle of their bins: a step of the grid is 32 bins or more."""
+    middles = (np.arange(histogram.bins) + 0.5) * histogram.width
+    values, counts = np.concatenate([-middles[::-1], middles]), histogram.counts
+    noise = float(counts @ np.square(values - made.rounded(values)))
+    signal = float(counts @ np.square(values))
+    return 10.0 * math.log10(signal / noise) if noise and signal else math.inf
+
+
+def _modes(settings: GridSettings) -> tuple[Mode, ...]:
+    """Of a symmetric grid one threshold is enough."""
+    return ("naive", "symmetric") if settings.symmetric else _MODES
