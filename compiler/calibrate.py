@@ -118,6 +118,7 @@ def _tapped(model: onnx.ModelProto, a_pass: Pass, watches: Watched) -> onnx.Mode
     for name in watches:
         if name not in made | fed:
             raise VerificationError(f"pass {a_pass.name} watches '{name}', which the graph lacks")
+    made |= {tensor.name for tensor in model.graph.initializer}  # of inputs that may be left out
     outputs = {value.name for value in model.graph.output}
     taps = [name for name in watches if name in made - outputs]
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in taps)

@@ -70,7 +70,7 @@ class UniformTensor:
         if np.abs(steps).max(initial=0) > largest(self.bits):
             return f"has a code outside {self.bits} bits"
         error = np.abs(weights.astype(np.float64) - steps * self.scale)
-        if np.any(error > self.scale * (0.5 + 1e-4)):
+        if not np.all(error <= self.scale * (0.5 + 1e-4)):  # a scale that is NaN fails too
             return "has a weight that does not decode to within half a step"
         return ""
 
@@ -90,7 +90,8 @@ class Grid:
 
     def rounded(self, values: Floats) -> Floats:
         """Values as DequantizeLinear(QuantizeLinear(x)) makes them: half to even, saturated."""
-        codes = np.rint(values / self.scale) + np.float32(self.zero_point)
+        with np.errstate(over="ignore"):  # an infinite quotient saturates too
+            codes = np.rint(values / self.scale) + np.float32(self.zero_point)
         steps: Floats = np.clip(codes, *self.ends) - np.float32(self.zero_point)
         return steps * self.scale
 
@@ -108,7 +109,8 @@ def encode(
     The scale of weights that are all 0 is 1. Also returns the SQNR, dB (inf: nothing lost). Raises
     ValueError where W holds NaN or an infinity.
     """
-    real = weights.astype(np.float32, copy=False)
+    with np.errstate(over="ignore"):  # float64 beyond float32 is infinite
+        real = weights.astype(np.float32, copy=False)
     magnitude = np.abs(real).max(axis=0 if per == "channel" else None, initial=0)
     if not np.all(np.isfinite(magnitude)):
         raise ValueError("holds NaN or infinite values")
@@ -130,7 +132,7 @@ def grid(low: float, high: float, symmetric: bool = False, signed: bool = False)
     least, most = (-128, 127) if signed else (0, 255)
     magnitude = max(-low, high)
     if magnitude == 0:
-        return Grid(np.float32(1), 0 if signed or symmetric else least, signed)
+        return Grid(np.float32(1), 0, signed)
     if symmetric:
         middle = 0 if signed else 128
         positive = not signed and low >= 0
@@ -143,7 +145,8 @@ def grid(low: float, high: float, symmetric: bool = False, signed: bool = False)
 
 def integer_bias(bias: Floats, scale: Floats) -> NDArray[np.int32] | None:
     """A bias [N] as INT32 codes of a scale [N], half to even; None where one does not fit."""
-    codes = np.rint(bias.astype(np.float64) / scale)
+    with np.errstate(divide="ignore", invalid="ignore"):  # a product of scales that is 0
+        codes = np.rint(bias.astype(np.float64) / scale)
     fits = np.all(np.abs(codes) <= np.iinfo(np.int32).max)
     return codes.astype(np.int32) if fits else None
 

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -39,15 +40,7 @@ class CodedWeight:
         self.codes = self._constant("codes", np.ascontiguousarray(codes))
         self.scale = self._constant("scale", self.tensor.scale)
 
-    @property
-    def zero_point(self) -> list[gs.Tensor]:
-        """The zero point, as a list of operands: none where it is 0."""
-        if self.tensor.zero_point == 0:
-            return []
-        scale, dtype = self.tensor.scale, self.tensor.codes.dtype
-        return [self._constant("zero_point", np.full(scale.shape, self.tensor.zero_point, dtype))]
-
-    @property
+    @cached_property
     def column(self) -> gs.Constant:
         """The scale of each row of a table, [V, 1]."""
         return self._constant("scale", self.tensor.scale[:, None])

@@ -17,12 +17,11 @@ from sardonyx.passes.quantize.grids import GridSettings, KlMode, Measured, Range
 from sardonyx.passes.quantize.observers.find import Solver
 from sardonyx.passes.quantize.operands import Operands, activation_products
 from sardonyx.passes.quantize.products import product_uses
-from sardonyx.passes.quantize.qdq_nodes import QdqNodes
-from sardonyx.passes.rewrite import replace_nodes
+from sardonyx.passes.quantize.qdq_nodes import QdqNodes, insert
 from sardonyx.passes.roles import Place, weight_places
 from sardonyx.passes.scopes import is_constant, scopes
 from sardonyx.passes.tied import TiedWeight
-from sardonyx.passes.weights import weight_uses
+from sardonyx.passes.weights import WeightUse, weight_uses
 from sardonyx.runtime_ops.uniform import Per
 
 MOST_ROWS = 1 << 16
@@ -43,7 +42,7 @@ class InsertQdq(Pass):
     INT8 does not serve (`observers.tensor_class`; Bhandare et al., arXiv 1906.00532): they stay
     ``float``, or are quantized all the same. ``least_db``: a product whose output comes out with
     less on the sampled rows is ``ruined`` by any static scale, and becomes ``dynamic`` or stays
-    ``float``. ``act_act``: products of two activations too.
+    ``float``. ``act_act``: products of two activations too, by static grids.
 
     Of weights, symmetric: ``weight_bits``: 7 cannot saturate the 16-bit sums of processors without
     VNNI, 8 can. ``per``: ``channel``: a scale for each column. ``embeddings``: tables too, in 8
@@ -88,11 +87,16 @@ class InsertQdq(Pass):
     """Rounding to a grid made for other values may lose all of an output (1) or overshoot it by a
     step: only its kind is held against the plain one. What is lost on real values is reported."""
 
+    def __post_init__(self) -> None:
+        if self.act_act and self.activations == "dynamic":
+            raise ValueError("act_act needs static activations")
+
     def watches(self, graph: gs.Graph) -> Watched:
         """What products read, of static grids."""
         if self.activations == "dynamic":
             return {}
-        weighed = [use.node.inputs[0] for use in product_uses(graph) if not use.misfit]
+        uses = [use for use in product_uses(graph) if not use.misfit and _served(use)]
+        weighed = [use.node.inputs[0] for use in uses]
         plain = [x for node in activation_products(graph) for x in node.inputs if self.act_act]
         watches = {x.name: self._settings.statistics(weighed=False) for x in plain}
         return watches | {x.name: self._settings.statistics(weighed=True) for x in weighed}
@@ -123,14 +127,15 @@ class InsertQdq(Pass):
             each.notes.update(notes(self.name, entry))
             static = self.activations == "static" and not ruin
             chosen |= {id(use.node): (each, static) for use in each.weight.uses}
-        rewrites = 0
+        rewrites, writers = 0, list[QdqNodes]()
         for scope in scopes(graph):
             writer = QdqNodes(self.name)
+            writers.append(writer)
             for node in scope.nodes:
                 rewrites += self._write(writer, node, chosen, operands, journal)
             if scope is graph and self.act_act:
                 rewrites += self._write_activation_products(writer, graph, operands, journal)
-            replace_nodes(scope, writer.replacements)
+        insert(graph, writers)
         return rewrites
 
     @property
@@ -215,6 +220,10 @@ class InsertQdq(Pass):
                 writer.rounded_operand(node, slot, operands.of(x).grid)
             rewrites += 1
         return rewrites
+
+
+def _served(use: WeightUse) -> bool:
+    return bool(use.node.op == "MatMul" and use.view.dtype == np.float32)
 
 
 def _note_activation(journal: Journal, node: gs.Node, x: gs.Tensor, found: Measured | None) -> None:

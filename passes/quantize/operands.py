@@ -13,18 +13,24 @@ from sardonyx.passes.fused import is_standard
 from sardonyx.passes.journal import Watched
 from sardonyx.passes.quantize.coded_weights import CodedWeight
 from sardonyx.passes.quantize.grids import GridSettings, Measured, measured
+from sardonyx.passes.quantize.observers.histogram import Histogram
 from sardonyx.passes.quantize.observers.row_sample import RowSample
 from sardonyx.passes.quantize.product_error import ProductSample
 from sardonyx.passes.scopes import is_constant
 
 
 def activation_products(graph: gs.Graph) -> Iterator[gs.Node]:
-    """The MatMuls directly in a graph that multiply two activations of float32."""
+    """The MatMuls directly in a graph that multiply two activations of float32, neither of them
+    rounded already."""
     for node in graph.nodes:
         if node.op == "MatMul" and is_standard(node):
             floats = all(x.dtype == np.float32 for x in node.inputs)
-            if floats and not any(is_constant(x) for x in node.inputs):
+            if floats and not any(is_constant(x) or _is_rounded(x) for x in node.inputs):
                 yield node
+
+
+def _is_rounded(x: gs.Tensor) -> bool:
+    return bool(x.inputs) and x.inputs[0].op == "DequantizeLinear"
 
 
 @dataclass
@@ -65,7 +71,9 @@ class Operands:
     def obstacle(self, x: gs.Tensor) -> str:
         """Why products of an activation stay as they are; empty if they need not."""
         if x.name not in self.watched:
-            return f"its activation '{x.name}' was not measured: it is inside a body"
+            return f"its activation '{x.name}' was not measured: a product by it is inside a body"
+        if not any(s.count for s in self.watched[x.name] if isinstance(s, Histogram)):
+            return f"its activation '{x.name}' had no values in the calibration data"
         one = self.of(x)
         if one.tensor_class.name == "sparse" and self.sparse == "float":
             return f"its activation '{x.name}' is sparse: {one.tensor_class.reason}"

@@ -7,7 +7,7 @@ import onnx_graphsurgeon as gs
 
 from sardonyx.passes.metadata import annotate
 from sardonyx.passes.quantize.coded_weights import CodedWeight
-from sardonyx.passes.rewrite import Draft, Replacements, reread
+from sardonyx.passes.rewrite import Draft, Replacements, replace_nodes, reread
 from sardonyx.passes.weights import values_of
 from sardonyx.runtime_ops.uniform import Grid, integer_bias
 
@@ -16,21 +16,25 @@ from sardonyx.runtime_ops.uniform import Grid, integer_bias
 class QdqNodes:
     """Writes nodes in front of the first that reads them. ``by``: the pass that makes them.
 
-    ``replacements``: what stands in place of each node. Nodes are to be given in graph order, those
-    of one graph to one writer: an activation is rounded once, ahead of its first reader.
+    ``replacements``: what stands in place of each node; ``rereads``: nodes that stay, and what they
+    are to read in which slot. Nodes are to be given in graph order, those of one graph to one
+    writer: an activation is rounded once, ahead of its first reader. `insert` does all of it.
     """
 
     by: str
     replacements: Replacements = field(default_factory=dict)
-    _rounded: dict[int, list[gs.Tensor]] = field(default_factory=dict)
+    rereads: list[tuple[gs.Node, int, gs.Tensor]] = field(default_factory=list)
+    _static: dict[int, gs.Tensor] = field(default_factory=dict)
+    _dynamic: dict[int, list[gs.Tensor]] = field(default_factory=dict)
 
     def static_product(self, node: gs.Node, coded: CodedWeight, grid: Grid, bias: bool) -> None:
         """``MatMul(x, W)``  ->  the same of x and W dequantized; if ``bias``, one that is added to
         it becomes INT32 on the product's own grid."""
         self.rounded_operand(node, 0, grid)
         draft = Draft(node.name or node.outputs[0].name, np.float32)
-        operands = [coded.matrix(draft), coded.scale, *coded.zero_point]
-        reread(node, 1, draft.add("DequantizeLinear", "Weight", operands, axis=1))
+        operands = [coded.matrix(draft), coded.scale]
+        weight = draft.add("DequantizeLinear", "Weight", operands, axis=1)
+        self.rereads.append((node, 1, weight))
         if bias:
             self._round_bias(draft, node, coded, grid)
         self._put(node, draft)
@@ -41,7 +45,7 @@ class QdqNodes:
         quantize_dynamic."""
         codes, scale, zero_point = self._found(node, node.inputs[0])
         draft = Draft(node.name or node.outputs[0].name, np.float32)
-        operands = [codes, coded.matrix(draft), zero_point, *coded.zero_point]
+        operands = [codes, coded.matrix(draft), zero_point]
         sums = draft.add("MatMulInteger", "Product", operands, dtype=np.int32)
         annotate(draft.nodes[-1], replaces=node.op, **coded.notes)
         both = draft.add("Mul", "Scale", [scale, coded.scale])
@@ -55,8 +59,7 @@ class QdqNodes:
         codes = draft.add("Gather", "Codes", [coded.codes, ids], dtype=coded.codes.dtype, axis=axis)
         annotate(draft.nodes[-1], replaces=node.op, **coded.notes)
         if coded.tensor.scale.ndim == 0:
-            operands = [codes, coded.scale, *coded.zero_point]
-            draft.add("DequantizeLinear", "Dequantize", operands)
+            draft.add("DequantizeLinear", "Dequantize", [codes, coded.scale])
         else:
             steps = draft.cast("Steps", codes, np.float32)
             scales = draft.add("Gather", "Scales", [coded.column, ids], axis=axis)
@@ -66,30 +69,30 @@ class QdqNodes:
     def rounded_operand(self, node: gs.Node, slot: int, grid: Grid) -> None:
         """Let a node read ``DequantizeLinear(QuantizeLinear(x))`` for x."""
         x = node.inputs[slot]
-        if id(x) not in self._rounded:
+        if id(x) not in self._static:
             draft = Draft(x.name, np.float32)
             dtype = np.int8 if grid.signed else np.uint8
             scale = draft.constant("Scale", grid.scale, np.float32)
             zero_point = draft.constant("ZeroPoint", grid.zero_point, dtype)
             codes = draft.add("QuantizeLinear", "Quantize", [x, scale, zero_point], dtype=dtype)
             out = draft.add("DequantizeLinear", "Dequantize", [codes, scale, zero_point])
-            self._rounded[id(x)] = [out]
+            self._static[id(x)] = out
             self._put(node, draft)
-        reread(node, slot, self._rounded[id(x)][0])
+        self.rereads.append((node, slot, self._static[id(x)]))
 
     def _found(self, node: gs.Node, x: gs.Tensor) -> list[gs.Tensor]:
         """Codes, scale and zero point of x: ``DynamicQuantizeLinear(x)``."""
-        if id(x) not in self._rounded:
+        if id(x) not in self._dynamic:
             draft = Draft(x.name, np.float32)
             draft.add("DynamicQuantizeLinear", "Quantize", [x], dtype=np.uint8)
             outputs = draft.nodes[0].outputs
             outputs.append(gs.Variable(f"{x.name}/Scale:0", np.float32, []))
             outputs.append(gs.Variable(f"{x.name}/ZeroPoint:0", np.uint8, []))
-            self._rounded[id(x)] = list(outputs)
+            self._dynamic[id(x)] = list(outputs)
             self._put(node, draft)
         else:
             self.replacements.setdefault(id(node), [node])
-        return self._rounded[id(x)]
+        return self._dynamic[id(x)]
 
     def _round_bias(self, draft: Draft, product: gs.Node, coded: CodedWeight, grid: Grid) -> None:
         readers = product.outputs[0].outputs
@@ -107,10 +110,18 @@ class QdqNodes:
             gs.Constant(f"{biases[0].name}.scale", scale),
         ]
         slot = 0 if total.inputs[0] is biases[0] else 1
-        reread(total, slot, draft.add("DequantizeLinear", "Bias", operands, axis=0))
+        bias = draft.add("DequantizeLinear", "Bias", operands, axis=0)
+        self.rereads.append((total, slot, bias))
 
     def _put(self, reader: gs.Node, draft: Draft) -> None:
         """New nodes just ahead of one that reads what they make."""
         for node in draft.nodes:
             annotate(node, **{"pass": self.by})
         self.replacements.setdefault(id(reader), [reader])[-1:-1] = draft.nodes
+
+
+def insert(graph: gs.Graph, writers: list[QdqNodes]) -> None:
+    """Put what the writers made into the graph; nodes read it once its names are its own."""
+    replace_nodes(graph, {old: new for w in writers for old, new in w.replacements.items()})
+    for node, slot, tensor in (each for writer in writers for each in writer.rereads):
+        reread(node, slot, tensor)
