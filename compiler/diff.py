@@ -8,14 +8,8 @@ from typing import Generic, TypeVar
 
 import onnx
 
-from sardonyx.compiler.inventory import (
-    Inventory,
-    PlacedNode,
-    Quantized,
-    Stored,
-    Where,
-    take_inventory,
-)
+from sardonyx.compiler.contents import PlacedNode, Stored, Where
+from sardonyx.compiler.inventory import Inventory, take_inventory
 from sardonyx.compiler.model_diff import (
     FormatCount,
     HeaderChange,
@@ -27,6 +21,7 @@ from sardonyx.compiler.model_diff import (
     Tensor,
     TensorChange,
 )
+from sardonyx.compiler.quantized import Quantized
 
 _T = TypeVar("_T")
 
@@ -153,7 +148,7 @@ def _constants(held: Inventory, other: Inventory) -> dict[str, _Constant]:
     parts = set()
     for weight in held.quantized.values():
         parts |= {part.name for part in weight.parts.values()}
-        nbytes = sum(part.nbytes for part in weight.parts.values())
+        nbytes = weight.nbytes
         for old, (_, shape) in weight.notes.originals.items():
             inner = f"{weight.path}{old}"
             name = inner if inner in other.tensors or old in found else old

@@ -2,8 +2,8 @@
 
 from pydantic import Field
 
+from sardonyx.compiler.contents import Where
 from sardonyx.compiler.document import Document, Part
-from sardonyx.compiler.inventory import Where
 
 
 class Side(Part):
