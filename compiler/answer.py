@@ -48,7 +48,7 @@ def weight_entry(weight: Quantized) -> TensorEntry:
         groups=weight.scales,
         outliers=outliers,
         outlier_share=outliers / weight.size,
-        sqnr_db=notes.sqnr_db if math.isfinite(notes.sqnr_db) else None,
+        sqnr_db=finite(notes.sqnr_db),
         bytes_before=notes.nbytes[0],
         bytes_after=notes.nbytes[1],
         compute=notes.compute,
@@ -113,8 +113,8 @@ def activation_entry(one: Rounded, held: Inventory) -> ActivationEntry:
         method=notes.activation_method,
         **{"class": kind},
         class_reason=reason,
-        sqnr_db=_finite(notes.activation_sqnr_db),
-        product_sqnr_db=_finite(notes.product_sqnr_db),
+        sqnr_db=finite(notes.activation_sqnr_db),
+        product_sqnr_db=finite(notes.product_sqnr_db),
         curve=[],
     )
 
@@ -136,7 +136,8 @@ def _readers(rounding: PlacedNode, held: Inventory) -> list[PlacedNode]:
     return found
 
 
-def _finite(db: float | None) -> float | None:
+def finite(db: float | None) -> float | None:
+    """Decibels; None where nothing was lost or measured."""
     return db if db is not None and math.isfinite(db) else None
 
 

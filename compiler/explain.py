@@ -61,11 +61,26 @@ class Explainer:
         return found
 
     @property
+    def made(self) -> list[Stored]:
+        """Of the constants that are neither part of an encoded weight nor left alone for a reason,
+        those that only nodes read that passes made."""
+        return [tensor for tensor in self._rest if self._maker(tensor.name)]
+
+    @property
     def others(self) -> list[Stored]:
-        """Constants that are neither part of an encoded weight nor left alone for a reason."""
+        """The rest of these."""
+        return [tensor for tensor in self._rest if not self._maker(tensor.name)]
+
+    @property
+    def _rest(self) -> list[Stored]:
         parts = {p.name for w in self.held.quantized.values() for p in w.parts.values()}
         known = parts | self.reasons.keys()
         return [tensor for name, tensor in self.held.tensors.items() if name not in known]
+
+    def _maker(self, name: str) -> str:
+        """The pass that made the nodes that read a constant; empty where one was there before."""
+        passes = [pass_of(node.node) for node in self.held.readers.get(name, [])]
+        return passes[0] if passes and all(passes) else ""
 
     def about(self, name: str) -> Answer:
         """The answer for a tensor or node, also for one that is gone.
@@ -143,6 +158,8 @@ class Explainer:
         reason = self.reasons.get(tensor.name) or self.reasons.get(tensor.tensor.name)
         if reason:
             return f"left alone: {reason}"
+        if made_by := self._maker(tensor.name):
+            return f"read by what pass {made_by} of recipe {self.recipe} made"
         return f"not touched: it is read by {label(readers[0]) if readers else 'nothing'}"
 
     def _packed(self, name: str) -> Answer | None:
@@ -179,8 +196,8 @@ class Explainer:
         for weight in self.held.quantized.values():
             for notes, node in weight.uses:
                 if name and name == notes.replaced_node:
-                    became = f"became {'part of ' if notes.columns else ''}{label(node)}"
-                    return weight_answer(weight, f"{notes.replaces} {became}")
+                    whole = f"part of {label(node)}" if notes.columns else label(node)
+                    return weight_answer(weight, f"{notes.replaces} became {whole}")
         return None
 
     def _bias(self, name: str) -> Answer | None:

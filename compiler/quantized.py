@@ -30,8 +30,8 @@ _SLOTS = {
 @dataclass(frozen=True)
 class Quantized:
     """A weight that a pass encoded. ``uses``: who reads it, and what is noted there; ``parts``:
-    what replaced it, by the names of the op's inputs. Weights whose products were merged share their
-    parts: each has the columns that its notes say."""
+    what replaced it, by the names of the op's inputs. Weights whose products were merged share
+    their parts: each has the columns that its notes say."""
 
     uses: tuple[tuple[WeightNotes, PlacedNode], ...]
     parts: dict[str, Stored]

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from sardonyx.compiler.cli.table import megabytes
+from sardonyx.compiler.cli.table import megabytes, span
 from sardonyx.compiler.model_diff import (
     FormatCount,
     ModelDiff,
@@ -114,7 +114,7 @@ def _constants(diff: ModelDiff, width: int) -> list[str]:
     return [
         f"Constants: {diff.tensors_same} the same, {len(diff.tensors_changed)} changed, "
         f"{len(diff.tensors_only_a)} only in A, {len(diff.tensors_only_b)} only in B",
-        *_alike(diff.tensors_changed, _tensor_change, lambda change: change.a.name, width),
+        *_alike(diff.tensors_changed, _tensor_change, lambda change: change.a.name, width, _loss),
         *_alike(diff.tensors_only_a, _tensor("A"), lambda tensor: tensor.name, width),
         *_alike(diff.tensors_only_b, _tensor("B"), lambda tensor: tensor.name, width),
     ]
@@ -129,6 +129,12 @@ def _tensor_change(change: TensorChange) -> str:
     }
     shape = [] if "shape" in change.what else [str(a.shape)]
     return " ".join(["of", a.read_by or "no op", *shape, *(pairs[what] for what in change.what)])
+
+
+def _loss(changes: list[TensorChange]) -> str:
+    """What became of weights that were quantized."""
+    losses = [change.b.sqnr_db for change in changes if change.b.sqnr_db is not None]
+    return f" ({span(losses, '{:.1f}', ' dB')})" if losses else ""
 
 
 def _tensor(side: str) -> Callable[[Tensor], str]:
@@ -156,17 +162,21 @@ def _node(side: str) -> Callable[[Node], str]:
 
 
 def _alike(
-    items: list[_T], line: Callable[[_T], str], name: Callable[[_T], str], width: int
+    items: list[_T],
+    line: Callable[[_T], str],
+    name: Callable[[_T], str],
+    width: int,
+    more_of: Callable[[list[_T]], str] = lambda _: "",
 ) -> list[str]:
-    """A line for those whose line is the same, the most numerous first; with the first's name, or
-    as much of its end as ``width`` columns hold."""
+    """A line for those whose line is the same, the most numerous first; with ``more_of`` them, and
+    the first's name, or as much of its end as ``width`` columns hold."""
     groups: dict[str, list[_T]] = defaultdict(list)
     for item in items:
         groups[line(item)].append(item)
     ordered = sorted(groups.items(), key=lambda group: -len(group[1]))
     lines: list[str] = []
     for text, group in ordered[:_MOST_LINES]:
-        start = f"  {len(group):>3} {text}, {'like ' if len(group) > 1 else ''}"
+        start = f"  {len(group):>3} {text}{more_of(group)}, {'like ' if len(group) > 1 else ''}"
         full, room = name(group[0]), max(width - len(start), _SHORTEST)
         lines.append(start + (full if len(full) <= room else f"...{full[3 - room :]}"))
     more = sum(len(group) for _, group in ordered[_MOST_LINES:])

@@ -86,4 +86,7 @@ def _print_summary(answers: Explainer, report: CompileReport | None) -> None:
         print_kept(report, out)
     size = megabytes(sum(tensor.nbytes for tensor in answers.others))
     out.print(f"Not touched: {len(answers.others)} other constants ({size}).")
+    if answers.made:
+        size = megabytes(sum(tensor.nbytes for tensor in answers.made))
+        out.print(f"Of new nodes: {len(answers.made)} constants ({size}).")
     out.print("Give the name of a tensor or node after the file to learn about that.")

@@ -80,7 +80,7 @@ def _activations(entries: list[ActivationEntry]) -> str:
     losses = [e.product_sqnr_db for e in entries if e.product_sqnr_db is not None]
     kinds = ", ".join(f"{count} {method}" for method, count in methods.most_common())
     text = f"Rounded {len(entries)} activations to {entries[0].format}: {kinds}"
-    return text + (f"; their products {_span(losses, '{:.1f}', ' dB')}." if losses else ".")
+    return text + (f"; their products {span(losses, '{:.1f}', ' dB')}." if losses else ".")
 
 
 def _checked(checked: VerificationEntry) -> str:
@@ -173,8 +173,8 @@ def tensor_table(tensors: list[TensorEntry], width: int) -> Table:
             escape(_label(group, shared)),
             first.op,
             str(first.bits),
-            *([_span((t.outlier_share for t in group), "{:.2f}", "%", 100)] if outliers else []),
-            _span((t.sqnr_db for t in group if t.sqnr_db is not None), "{:.1f}", " dB"),
+            *([span((t.outlier_share for t in group), "{:.2f}", "%", 100)] if outliers else []),
+            span((t.sqnr_db for t in group if t.sqnr_db is not None), "{:.1f}", " dB"),
             megabytes(sum(t.bytes_before for t in group)),
             megabytes(sum(t.bytes_after for t in group)),
         )
@@ -202,7 +202,7 @@ def activation_table(
         met = dict.fromkeys(roles.get(one.node, "") for one in group)
         like = first.name.removeprefix(shared)
         if len(group) > 1:
-            like = f"{len(group)} of {', '.join(met)}" if all(met) else f"{len(group)} like {like}"
+            like = f"{len(group)} for {', '.join(met)}" if all(met) else f"{len(group)} like {like}"
         table.add_row(escape(like), *map(escape, _rounding(group)))
     return table
 
@@ -217,7 +217,7 @@ def _rounding(group: list[ActivationEntry]) -> list[str]:
         first.method,
         first.class_,
         f"{min(ends):.3g} to {max(ends):.3g}" if ends else "each run's",
-        _span(losses, "{:.1f}", " dB") if losses else "",
+        span(losses, "{:.1f}", " dB") if losses else "",
     ]
 
 
@@ -238,7 +238,7 @@ def _shared_folder(names: list[str]) -> str:
     return "".join(f"{level[0]}/" for level in shared) if len(names) > 1 else ""
 
 
-def _span(values: Iterable[float], form: str, unit: str, scale: int = 1) -> str:
+def span(values: Iterable[float], form: str, unit: str, scale: int = 1) -> str:
     """One value, or the least and the greatest."""
     ordered = sorted(values)
     if not ordered:
