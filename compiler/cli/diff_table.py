@@ -28,6 +28,9 @@ _MOST_ROWS = 8
 _MOST_LINES = 4
 """Of one sort; --json gives all."""
 
+_NARROW = 8
+"""Columns for a range of decibels, on two lines."""
+
 _LONGEST = 30
 _SHORTEST = 12
 """Characters of a text that differs, and of a name where there is no room for more."""
@@ -83,13 +86,28 @@ def _differs(item: Count) -> bool:
 
 
 def _format_table(diff: ModelDiff) -> Table:
-    table = _table("number format", "constants", "bytes")
+    """Number formats, the largest first; what the weights lost that only one model holds so."""
+    table = _table("number format", "count", "bytes")
+    losses = _losses(diff)
+    if losses:
+        table.add_column("SQNR", justify="right", max_width=_NARROW)
     ordered = sorted(diff.formats, key=lambda form: -max(form.bytes_a, form.bytes_b))
     for form in ordered[:_MOST_ROWS]:
-        _add(table, form.format, [form])
+        lost = losses.get(form.format)
+        _add(table, form.format, [form], span(lost, "{:.1f}", " dB") if lost else "")
     others = ordered[_MOST_ROWS:]
     _add(table, f"{len(others)} more formats", others)
     return table
+
+
+def _losses(diff: ModelDiff) -> dict[str, list[float]]:
+    """SQNR of quantized weights, in dB, by format."""
+    changed = (tensor for change in diff.tensors_changed for tensor in (change.a, change.b))
+    found: dict[str, list[float]] = defaultdict(list)
+    for tensor in (*changed, *diff.tensors_only_a, *diff.tensors_only_b):
+        if tensor.sqnr_db is not None:
+            found[tensor.format].append(tensor.sqnr_db)
+    return found
 
 
 _BYTES = ("bytes_a", "bytes_b")
@@ -102,19 +120,19 @@ def _table(first: str, counts: str, sizes: str) -> Table:
     return table
 
 
-def _add(table: Table, name: str, items: Sequence[Count]) -> None:
+def _add(table: Table, name: str, items: Sequence[Count], *more: str) -> None:
     """A row that sums up items; none for none."""
     if items:
         counts = (str(sum(getattr(item, key) for item in items)) for key in ("a", "b"))
         sizes = (megabytes(sum(getattr(item, key) for item in items)) for key in _BYTES)
-        table.add_row(escape(name), *counts, *sizes)
+        table.add_row(escape(name), *counts, *sizes, *more)
 
 
 def _constants(diff: ModelDiff, width: int) -> list[str]:
     return [
         f"Constants: {diff.tensors_same} the same, {len(diff.tensors_changed)} changed, "
         f"{len(diff.tensors_only_a)} only in A, {len(diff.tensors_only_b)} only in B",
-        *_alike(diff.tensors_changed, _tensor_change, lambda change: change.a.name, width, _loss),
+        *_alike(diff.tensors_changed, _tensor_change, lambda change: change.a.name, width),
         *_alike(diff.tensors_only_a, _tensor("A"), lambda tensor: tensor.name, width),
         *_alike(diff.tensors_only_b, _tensor("B"), lambda tensor: tensor.name, width),
     ]
@@ -129,12 +147,6 @@ def _tensor_change(change: TensorChange) -> str:
     }
     shape = [] if "shape" in change.what else [str(a.shape)]
     return " ".join(["of", a.read_by or "no op", *shape, *(pairs[what] for what in change.what)])
-
-
-def _loss(changes: list[TensorChange]) -> str:
-    """What became of weights that were quantized."""
-    losses = [change.b.sqnr_db for change in changes if change.b.sqnr_db is not None]
-    return f" ({span(losses, '{:.1f}', ' dB')})" if losses else ""
 
 
 def _tensor(side: str) -> Callable[[Tensor], str]:
@@ -162,21 +174,17 @@ def _node(side: str) -> Callable[[Node], str]:
 
 
 def _alike(
-    items: list[_T],
-    line: Callable[[_T], str],
-    name: Callable[[_T], str],
-    width: int,
-    more_of: Callable[[list[_T]], str] = lambda _: "",
+    items: list[_T], line: Callable[[_T], str], name: Callable[[_T], str], width: int
 ) -> list[str]:
-    """A line for those whose line is the same, the most numerous first; with ``more_of`` them, and
-    the first's name, or as much of its end as ``width`` columns hold."""
+    """A line for those whose line is the same, the most numerous first; with the first's name, or
+    as much of its end as ``width`` columns hold."""
     groups: dict[str, list[_T]] = defaultdict(list)
     for item in items:
         groups[line(item)].append(item)
     ordered = sorted(groups.items(), key=lambda group: -len(group[1]))
     lines: list[str] = []
     for text, group in ordered[:_MOST_LINES]:
-        start = f"  {len(group):>3} {text}{more_of(group)}, {'like ' if len(group) > 1 else ''}"
+        start = f"  {len(group):>3} {text}, {'like ' if len(group) > 1 else ''}"
         full, room = name(group[0]), max(width - len(start), _SHORTEST)
         lines.append(start + (full if len(full) <= room else f"...{full[3 - room :]}"))
     more = sum(len(group) for _, group in ordered[_MOST_LINES:])
