@@ -126,7 +126,7 @@ def _old_name(product: PlacedNode) -> str:
 
 
 def _readers(rounding: PlacedNode, held: Inventory) -> list[PlacedNode]:
-    """Who reads what a node rounds, as it is or dequantized; nobody else if the node itself does"""
+    """Who reads what a node rounds, as it is or dequantized; none if the node itself does."""
     if "QuantizeLinear" not in rounding.node.op_type:
         return []
     found = []

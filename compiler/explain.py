@@ -141,7 +141,7 @@ class Explainer:
         if rounded is None:
             return None
         facts = [*rounding_facts(rounded), *self._wiring_of(rounded.node.inputs[0])]
-        return Answer(f"{how_rounded(rounded)}, by pass {pass_of(rounded.node.node)}", facts)
+        return Answer(how_rounded(rounded), facts)
 
     def _constant(self, name: str) -> Answer | None:
         tensor = self.held.tensors.get(name)
