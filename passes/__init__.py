@@ -17,6 +17,7 @@ from sardonyx.passes.lower.keep_layer_norm import KeepLayerNorm
 from sardonyx.passes.lower.merge_projections import MergeProjections
 from sardonyx.passes.lower.raise_opset import RaiseOpset
 from sardonyx.passes.quantize.insert_qdq import InsertQdq
+from sardonyx.passes.quantize.smooth_quant import SmoothQuant
 from sardonyx.passes.unfuse.attention import UnfuseAttention
 from sardonyx.passes.unfuse.embed_layer_norm import UnfuseEmbedLayerNorm
 from sardonyx.passes.unfuse.gelu import UnfuseGelu
@@ -38,6 +39,7 @@ PASSES: dict[str, type[Pass]] = {
         UnfuseGelu,
         UnfuseGemm,
         InsertQdq,
+        SmoothQuant,
         Gobo,
         MergeEqual,
         LowerIntegerLinear,

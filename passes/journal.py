@@ -89,6 +89,23 @@ class Fusion:
 
 
 @dataclass(frozen=True)
+class Smoothed:
+    """An activation that was divided channel by channel, its weights multiplied.
+
+    ``nodes``: names of its products; ``into``: where the division went. ``alpha``: how much of the
+    range the weights took over. ``before_db``, ``after_db``: SQNR of the products with 8-bit
+    activations.
+    """
+
+    activation: str
+    nodes: tuple[str, ...]
+    into: str
+    alpha: float
+    before_db: float
+    after_db: float
+
+
+@dataclass(frozen=True)
 class Miss:
     """What looked like the formula of a pass (``by``) at ``node``, and why it was left alone."""
 
@@ -122,6 +139,7 @@ class Journal:
     activations: list[Activation] = field(default_factory=list)
     skipped: list[Skip] = field(default_factory=list)
     fused: list[Fusion] = field(default_factory=list)
+    smoothed: list[Smoothed] = field(default_factory=list)
     missed: list[Miss] = field(default_factory=list)
     kept: list[Kept] = field(default_factory=list)
     weights: int = 0

@@ -13,9 +13,12 @@ Array = NDArray[Any]
 Optional = Array | None
 
 
-def quantize_linear(x: Array, scale: Array, zero_point: Optional, *, axis: int = 1) -> tuple[Array]:
+def quantize_linear(
+    x: Array, scale: Array, zero_point: Optional = None, *, axis: int = 1, **attributes: Any
+) -> tuple[Array]:
     """x / scale + zero point, half to even and saturated, of the zero point's type; uint8 where it
     is left out. ``scale``: one, or one for each place of ``axis``."""
+    _need_no_blocks(attributes)
     zero = np.zeros((), np.uint8) if zero_point is None else zero_point
     ends = np.iinfo(zero.dtype)
     codes = np.rint(x / _along(scale, x, axis)) + _along(zero, x, axis).astype(np.float32)
@@ -23,13 +26,19 @@ def quantize_linear(x: Array, scale: Array, zero_point: Optional, *, axis: int =
 
 
 def dequantize_linear(
-    codes: Array, scale: Array, zero_point: Optional = None, *, axis: int = 1
+    codes: Array, scale: Array, zero_point: Optional = None, *, axis: int = 1, **attributes: Any
 ) -> tuple[Array]:
     """scale (codes - zero point), of the scale's type."""
+    _need_no_blocks(attributes)
     steps = codes.astype(scale.dtype)
     if zero_point is not None:
         steps = steps - _along(zero_point, codes, axis).astype(scale.dtype)
     return (steps * _along(scale, codes, axis),)
+
+
+def _need_no_blocks(attributes: dict[str, Any]) -> None:
+    if attributes.get("block_size"):
+        raise NotImplementedError("a scale for each block has no numpy meaning here")
 
 
 def _along(values: Array, x: Array, axis: int) -> Array:

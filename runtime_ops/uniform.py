@@ -56,8 +56,10 @@ class UniformTensor:
 
     def decode(self) -> Floats:
         """W as products see it: [K, N]."""
-        steps = self.codes.astype(np.float32) - np.float32(self.zero_point)
-        return (steps * self.scale).astype(self.dtype)
+        values = self.codes.astype(np.float32)
+        values -= np.float32(self.zero_point)
+        values *= self.scale
+        return values.astype(self.dtype, copy=False)
 
     def contradiction(self, weights: Floats) -> str:
         """What is wrong with this as the encoding of W [K, N]; empty where nothing is: every weight

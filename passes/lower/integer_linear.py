@@ -16,7 +16,7 @@ from sardonyx.passes.fused import MICROSOFT
 from sardonyx.passes.journal import Fusion, Journal, Miss
 from sardonyx.passes.lower.lacking import Lacking
 from sardonyx.passes.lower.quantized_operands import Activation
-from sardonyx.passes.lower.quantized_products import Product, candidates, product_at
+from sardonyx.passes.lower.quantized_products import Product, candidates, label, product_at
 from sardonyx.passes.lower.unsigned import Unsigned, need_rounding
 from sardonyx.passes.metadata import DOC, PREFIX, PROPS, annotate
 from sardonyx.passes.rewrite import Replacements, release, replace_nodes, take_outputs
@@ -92,9 +92,9 @@ class LowerIntegerLinear(Pass):
                 self._need_exact_sums(product)
             except Unfit as reason:
                 if isinstance(reason, Lacking) and _is_ours(node, journal):
-                    text = f"{node.op} '{node.name}': {reason}; {reason.advice}"
+                    text = f"{node.op} '{label(node)}': {reason}; {reason.advice}"
                     raise InputError(text) from reason
-                journal.missed.append(Miss(self.name, node.name or node.op, str(reason)))
+                journal.missed.append(Miss(self.name, label(node), str(reason)))
             else:
                 yield product
 

@@ -65,18 +65,19 @@ class MergeProjections(Pass):
         """Products to merge, two or more."""
         alike: dict[Hashable, list[gs.Node]] = defaultdict(list)
         for node in scope.nodes:
-            if _is_free(node):
+            if _is_free(node) and _columns(node) <= self.max_columns:
                 alike[_key(node)].append(node)
         for nodes in alike.values():
-            group: list[gs.Node] = []
-            for node in nodes:
-                if sum(map(_columns, [*group, node])) > self.max_columns:
-                    if len(group) > 1:
-                        yield group
-                    group = []
-                group.append(node)
-            if len(group) > 1 and sum(map(_columns, group)) <= self.max_columns:
-                yield group
+            yield from (group for group in self._cut(nodes) if len(group) > 1)
+
+    def _cut(self, nodes: list[gs.Node]) -> list[list[gs.Node]]:
+        """Runs of products that are not too wide together."""
+        groups: list[list[gs.Node]] = [[]]
+        for node in nodes:
+            if sum(map(_columns, [*groups[-1], node])) > self.max_columns:
+                groups.append([])
+            groups[-1].append(node)
+        return groups
 
 
 def _is_free(node: gs.Node) -> bool:

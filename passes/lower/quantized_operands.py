@@ -90,7 +90,8 @@ def codes_of(tensor: gs.Tensor) -> gs.Constant:
     """The constant matrix of 8 bits that a tensor is, or is the transpose of; raises Unfit."""
     constant, _ = _untransposed(tensor)
     if not isinstance(constant, gs.Constant) or len(constant.shape) != 2:
-        raise Unfit(f"{named(constant)} is no constant matrix")
+        made = constant.inputs[0].op if constant.inputs else "an input"
+        raise Unfit(f"its second operand comes from {made}, and is no constant matrix")
     if constant.dtype not in (np.int8, np.uint8):
         raise Unfit(f"'{constant.name}' is {np.dtype(constant.dtype).name}: not of 8 bits")
     return constant

@@ -25,19 +25,15 @@ from sardonyx.passes.weights import values_of
 
 @dataclass(frozen=True)
 class Product:
-    """``nodes``: from the product to what makes the result. ``bias``: a vector of N, taken in from
-    a sum. ``dynamic``: its activation's range is found at run time."""
+    """``name``: of the product's node. ``nodes``: from it to what makes the result. ``bias``: a
+    vector of N, taken in from a sum. ``dynamic``: its activation's range is found at run time."""
 
+    name: str
     nodes: tuple[gs.Node, ...]
     activation: Activation
     weight: Weight
     bias: gs.Constant | None
     dynamic: bool
-
-    @property
-    def name(self) -> str:
-        """Of the product's node."""
-        return str(self.nodes[0].name or self.nodes[0].outputs[0].name)
 
 
 def candidates(scope: gs.Graph) -> Iterator[gs.Node]:
@@ -47,6 +43,11 @@ def candidates(scope: gs.Graph) -> Iterator[gs.Node]:
             continue
         if node.op == "MatMulInteger" or (node.op == "MatMul" and _is_dequantized(node)):
             yield node
+
+
+def label(node: gs.Node) -> str:
+    """The name of a node, or of what it makes."""
+    return str(node.name or node.outputs[0].name)
 
 
 def _is_dequantized(product: gs.Node) -> bool:
@@ -63,7 +64,7 @@ def product_at(node: gs.Node, scope: gs.Graph) -> Product:
     reader = _Readers(within, outputs)
     if node.op == "MatMul":
         activation, weight = activation_of(node.inputs[0]), weight_of(node.inputs[1])
-        product = Product((node,), activation, weight, None, False)
+        product = Product(label(node), (node,), activation, weight, None, False)
     else:
         product = _dynamic(node, reader)
     return _with_bias(product, reader)
@@ -99,7 +100,8 @@ def _dynamic(node: gs.Node, readers: _Readers) -> Product:
     q, scale, zero = source.outputs
     constant, codes = codes_of(node.inputs[1]), node.inputs[1]
     weight = Weight(codes, constant, False, _other(factor, scale), operand(node, 3))
-    return Product((node, cast, total), Activation(q, scale, zero), checked(weight), None, True)
+    nodes, activation = (node, cast, total), Activation(q, scale, zero)
+    return Product(label(node), nodes, activation, checked(weight), None, True)
 
 
 def _other(factor: gs.Tensor, scale: gs.Tensor) -> gs.Tensor:
@@ -130,10 +132,13 @@ def _vector(tensor: gs.Tensor) -> gs.Constant | None:
     if isinstance(tensor, gs.Constant):
         return tensor
     node = maker(tensor)
-    if node is None or node.op != "DequantizeLinear" or operand(node, 2) is not None:
+    if node is None or node.op != "DequantizeLinear":
         return None
-    codes, scale = node.inputs[:2]
-    if not all(isinstance(held, gs.Constant) and len(held.shape) < 2 for held in (codes, scale)):
+    held = [t for t in node.inputs if not t.is_empty()]
+    if not all(isinstance(t, gs.Constant) and len(t.shape) < 2 for t in held):
+        return None
+    codes, scale, *zero = held
+    if any(np.any(values_of(t)) for t in zero):
         return None
     values = values_of(codes).astype(np.float32) * values_of(scale).astype(np.float32)
     return gs.Constant(f"{codes.name}/Float", values)

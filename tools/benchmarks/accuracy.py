@@ -24,6 +24,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -106,24 +107,43 @@ VARIANTS: dict[str, Make] = {
 }
 
 
+@dataclass(frozen=True)
+class Task:
+    """The kept head of a model, and what it is to classify. ``plain``: FP32 embeddings."""
+
+    tokenizer: Any
+    head: LogisticRegression
+    plain: NDArray[np.float32]
+    test: Data
+
+    @classmethod
+    def of(cls, name: str, path: Path, train: Data, test: Data) -> Task:
+        """Fit the head of a subject, whose FP32 file is ``path``."""
+        make = SUBJECTS[name].tokenizer
+        assert make is not None
+        tokenizer = make()
+        head = LogisticRegression(C=C, max_iter=1000)
+        head.fit(embeddings(path, tokenizer, train[0]), train[1])
+        return cls(tokenizer, head, embeddings(path, tokenizer, test[0]), test)
+
+    def figures(self, path: Path) -> dict[str, float]:
+        """Scores of a file, and its bytes."""
+        got = embeddings(path, self.tokenizer, self.test[0])
+        return scores(self.head, self.plain, got, self.test[1]) | {"bytes": path.stat().st_size}
+
+
 def measure(
     name: str, folder: Path, variants: list[str], train: Data, test: Data
 ) -> dict[str, dict[str, float]]:
     """Figures of FP32 and of some variants of a model."""
-    subject = SUBJECTS[name]
-    path = subject.write(folder)
-    assert subject.tokenizer is not None
-    tokenizer = subject.tokenizer()
-    embed = partial(embeddings, tokenizer=tokenizer)
-    head = LogisticRegression(C=C, max_iter=1000).fit(embed(path, sentences=train[0]), train[1])
-    plain = embed(path, sentences=test[0])
-    results = {"FP32": scores(head, plain, plain, test[1]) | {"bytes": path.stat().st_size}}
+    path = SUBJECTS[name].write(folder)
+    task = Task.of(name, path, train, test)
+    results = {"FP32": task.figures(path)}
     for variant in variants:
         start, output = time.perf_counter(), folder / "variant.onnx"
         VARIANTS[variant](path, output)
-        got = embed(output, sentences=test[0])
-        results[variant] = scores(head, plain, got, test[1]) | {"bytes": output.stat().st_size}
-        console.log(f"{subject.title}, {variant}: {time.perf_counter() - start:.0f} s")
+        results[variant] = task.figures(output)
+        console.log(f"{SUBJECTS[name].title}, {variant}: {time.perf_counter() - start:.0f} s")
         output.unlink()
     return results
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,6 +16,8 @@ from onnx import numpy_helper
 from sardonyx.models.quiet import quiet
 
 NBITS_BLOCK = 32
+
+Feed = Mapping[str, NDArray[Any]]
 
 
 def linear(path: Path, bits: Mapping[str, int], output: Path) -> None:
@@ -67,35 +69,62 @@ def dynamic_int8(path: Path, output: Path, narrow: bool) -> None:
         quantize_dynamic(path, output, per_channel=narrow, reduce_range=narrow, extra_options=known)
 
 
-def static_int8(path: Path, output: Path, batches: Iterable[Mapping[str, NDArray[Any]]]) -> None:
-    """onnxruntime's static quantization (QDQ) of products by weights: ranges min-max, weights a
-    channel. ``batches``: what it measures the ranges on. (Of all ops it would take the sum of
-    scores and mask, too, whose range the mask's lowest number fills.)"""
+class Reader:
+    """Calibration data as onnxruntime asks for it."""
+
+    def __init__(self, batches: Sequence[Feed]) -> None:
+        self.batches = batches
+        self.left = iter(batches)
+
+    def get_next(self) -> Feed | None:
+        """The next batch; None after the last."""
+        return next(self.left, None)
+
+    def set_range(self, start_index: int, end_index: int) -> None:
+        """Go on with these batches."""
+        self.left = iter(self.batches[start_index:end_index])
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+def static_int8(
+    path: Path,
+    output: Path,
+    batches: Sequence[Feed],
+    method: str = "MinMax",
+    every_op: bool = False,
+) -> None:
+    """onnxruntime's static quantization (QDQ) of products by weights, weights a channel; with
+    ``every_op`` of all that it takes by default, by its defaults. (There it also takes the sum of
+    scores and mask, whose range the mask's lowest number fills.)
+
+    ``batches``: what it measures the ranges on. ``method``: MinMax, Entropy or Percentile; their
+    histograms are filled batch by batch: from all at once onnxruntime holds all values, and fails
+    unless all batches have one shape.
+    """
     with quiet(), TemporaryDirectory(dir=output.parent) as folder:
         from onnxruntime.quantization import (  # noqa: PLC0415
-            CalibrationDataReader,
+            CalibrationMethod,
             QuantType,
             quantize_static,
         )
         from onnxruntime.quantization.shape_inference import quant_pre_process  # noqa: PLC0415
 
-        class Reader(CalibrationDataReader):  # type: ignore[misc]
-            def __init__(self) -> None:
-                self.left = iter(batches)
-
-            def get_next(self) -> Mapping[str, NDArray[Any]] | None:
-                return next(self.left, None)
-
         prepared = Path(folder) / "prepared.onnx"
         quant_pre_process(path, prepared, skip_symbolic_shape=True)
+        products: dict[str, Any] = {
+            "op_types_to_quantize": ["MatMul", "Gemm"],
+            "per_channel": True,
+            "activation_type": QuantType.QUInt8,
+        }
         quantize_static(
             prepared,
             output,
-            Reader(),
-            op_types_to_quantize=["MatMul"],
-            per_channel=True,
-            activation_type=QuantType.QUInt8,
-            extra_options={"MatMulConstBOnly": True},
+            Reader(batches),
+            calibrate_method=CalibrationMethod[method],
+            extra_options={"MatMulConstBOnly": not every_op, "CalibStridedMinMax": 1},
+            **({} if every_op else products),
         )
 
 

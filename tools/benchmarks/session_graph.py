@@ -18,11 +18,7 @@ def session_graph(compiled: Path, source: Path, encoded: list[tuple[str, str]]) 
 
     ``source``: the FP32 file. ``encoded``: op and name of its encoded weights.
     """
-    options = ort.SessionOptions()
-    options.optimized_model_filepath = str(compiled.with_name("optimized.onnx"))
-    options.log_severity_level = 3
-    ort.InferenceSession(compiled, options, providers=["CPUExecutionProvider"])
-    model = onnx.load(options.optimized_model_filepath)
+    model = optimized(compiled)
     floats = [t for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT]
     matrices = {t.name for t in floats if len(t.dims) == 2}
     tables = {name for op, name in encoded if op == "Gather"}
@@ -35,3 +31,12 @@ def session_graph(compiled: Path, source: Path, encoded: list[tuple[str, str]]) 
         "matmul_weights_encoded": sum(op != "Gather" for op, _ in encoded),
         "fp32_tables": sum(math.prod(t.dims) in sizes for t in floats),
     }
+
+
+def optimized(path: Path) -> onnx.ModelProto:
+    """What onnxruntime runs of a file."""
+    options = ort.SessionOptions()
+    options.optimized_model_filepath = str(path.with_name("optimized.onnx"))
+    options.log_severity_level = 3
+    ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return onnx.load(options.optimized_model_filepath)

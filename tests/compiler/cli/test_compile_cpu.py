@@ -72,7 +72,7 @@ def test_set_and_until_and_dump(cli, folder, bert, census):
     assert census(made)["MultiHeadAttention"] == 2
     stages = [path.name for path in sorted((folder / "stages").glob("*.onnx"))]
     assert [name.split("-", 1)[1] for name in stages[-4:]] == [
-        "merge-equal.onnx",
+        "raise-opset.onnx",
         "fuse-attention.onnx",
         "fuse-projection-bias.onnx",
         "fuse-gelu.onnx",

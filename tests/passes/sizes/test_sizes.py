@@ -337,3 +337,27 @@ def test_products_with_4_bit_weights(told, text_model):
     )
     model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
     assert told(model, X=floats(2, 3, 32)).shapes["Y"] == "batch, length, 4"
+
+
+QUANTIZED = """g (float[batch,length,32] X) => (float[B,L,N] Y) {
+  Q, s, z = DynamicQuantizeLinear (X)
+  I = MatMulInteger (Q, C, z)
+  F = com.microsoft.MatMulIntegerToFloat (Q, C, s, t, z)
+  D = com.microsoft.DynamicQuantizeMatMul (X, C, t)
+  q = QuantizeLinear (X, t, w)
+  r = DequantizeLinear (q, t, w)
+  p = com.microsoft.QuantizeLinear (X, t, w)
+  o = com.microsoft.DequantizeLinear (p, t, w)
+  i = Cast <to = 1> (I)
+  Y = Sum (i, F, D)
+}"""
+
+
+def test_quantized_products(told, text_model):
+    constants = {"C": np.ones((32, 4), np.int8), "t": np.float32(1), "w": np.uint8(3)}
+    model = text_model(QUANTIZED, **constants)
+    model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+    shapes = told(model, X=floats(2, 3, 32)).shapes
+    assert {shapes[name] for name in "IFDY"} == {"batch, length, 4"}
+    assert {shapes[name] for name in "Qqrpo"} == {"batch, length, 32"}
+    assert shapes["s"] == shapes["z"] == ""
