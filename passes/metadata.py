@@ -21,6 +21,14 @@ def annotate(node: gs.Node, **notes: object) -> None:
     node.attrs[PROPS] = props
 
 
+def annotate_part(node: gs.Node, number: int, old: gs.Node, **notes: object) -> None:
+    """Add the notes of a node that became part of another, and more: as
+    ``sardonyx.partNUMBER.KEY``."""
+    props = old.attrs.get(PROPS, {})
+    own = {k.removeprefix(PREFIX): v for k, v in props.items() if k.startswith(PREFIX)}
+    annotate(node, **{f"part{number}.{key}": note for key, note in (own | notes).items()})
+
+
 def describe(node: gs.Node, text: str) -> None:
     """Say in the node's doc string what it is, unless the user's model says something there."""
     node.attrs.setdefault(DOC, text)
