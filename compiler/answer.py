@@ -6,12 +6,15 @@ from dataclasses import dataclass
 
 from sardonyx.compiler.contents import PlacedNode, Stored
 from sardonyx.compiler.inventory import Inventory
-from sardonyx.compiler.notes import all_weight_notes, packed_in
+from sardonyx.compiler.notes import WeightNotes, all_weight_notes, packed_in
 from sardonyx.compiler.quantized import Quantized, Rounded
 from sardonyx.compiler.report import ActivationEntry, TensorEntry
+from sardonyx.passes.metadata import SMOOTHED
 
 MOST_NAMES = 4
 """Readers or suggestions that are named before the rest is only counted."""
+
+SCALED = "a scale for each channel was multiplied into it"
 
 ROLES = {
     "indices": "the packed indices",
@@ -65,6 +68,7 @@ def weight_answer(weight: Quantized, verdict: str) -> Answer:
         ("role", notes.role),
         ("is", f"{notes.format}: {notes.bits}-bit {_coding(weight)}"),
         *_outliers(weight),
+        *_smoothing(notes),
         ("SQNR", "exact: nothing was lost" if lossless else f"{notes.sqnr_db:.2f} dB"),
         *([("products", notes.compute)] if notes.compute != "fp32" else []),
         ("bytes", _shrunk(*notes.nbytes)),
@@ -72,6 +76,14 @@ def weight_answer(weight: Quantized, verdict: str) -> Answer:
         ("stored as", "\n".join([*map(sized, parts.values()), *_columns(weight)])),
     ]
     return Answer(verdict, facts)
+
+
+def _smoothing(notes: WeightNotes) -> list[tuple[str, str]]:
+    """What was multiplied into a weight before it was encoded."""
+    if notes.smooth_into != "nothing":
+        how = f"its rows, alpha {notes.smooth_alpha}: products of {notes.smooth_db} dB"
+        return [("smoothed", f"{how}; its activation is divided in {notes.smooth_into}")]
+    return [("smoothed", SCALED)] if notes.weight.endswith(SMOOTHED) else []
 
 
 def _outliers(weight: Quantized) -> list[tuple[str, str]]:

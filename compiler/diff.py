@@ -23,6 +23,7 @@ from sardonyx.compiler.model_diff import (
     TensorChange,
 )
 from sardonyx.compiler.quantized import Quantized
+from sardonyx.passes.metadata import SMOOTHED
 
 _T = TypeVar("_T")
 
@@ -87,11 +88,19 @@ def diff(a: str | Path, b: str | Path) -> ModelDiff:
 def _compare(
     a: Mapping[str, _T], b: Mapping[str, _T], changes: Callable[[_T, _T], list[str]]
 ) -> _Compared[_T]:
+    a, b = _paired(a, b), _paired(b, a)
     found = [(a[name], b[name], changes(a[name], b[name])) for name in a if name in b]
     changed = [change for change in found if change[2]]
     only_a = [item for name, item in a.items() if name not in b]
     only_b = [item for name, item in b.items() if name not in a]
     return _Compared(len(found) - len(changed), only_a, only_b, changed)
+
+
+def _paired(own: Mapping[str, _T], other: Mapping[str, _T]) -> dict[str, _T]:
+    """The same by other names: what was rescaled in one model only has its name in the other."""
+    names = {name: name.removesuffix(SMOOTHED) for name in own if name not in other}
+    alone = {name for name, old in names.items() if old in other and old not in own}
+    return {names[name] if name in alone else name: item for name, item in own.items()}
 
 
 def _side(held: Inventory) -> Side:

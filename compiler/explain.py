@@ -1,6 +1,7 @@
 """explain: what a compile did to a tensor or node and why, from the notes in the compiled file."""
 
 import difflib
+import itertools
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 from sardonyx.compiler.answer import (
     MOST_NAMES,
     ROLES,
+    SCALED,
     Answer,
     activation_entry,
     how_rounded,
@@ -30,6 +32,7 @@ from sardonyx.compiler.notes import (
     weight_notes,
 )
 from sardonyx.compiler.report import ActivationEntry, CompileReport, TensorEntry
+from sardonyx.passes.metadata import SMOOTHED
 from sardonyx.runtime_ops.errors import InputError
 
 
@@ -97,8 +100,8 @@ class Explainer:
             self._bias,
             self._value,
         )
-        for find in ways:
-            answer = find(name)
+        for each, find in itertools.product((name, f"{name}{SMOOTHED}"), ways):
+            answer = find(each)
             if answer:
                 return answer
         known = sorted(self._names())
@@ -149,6 +152,7 @@ class Explainer:
             return None
         readers = self.held.readers.get(name, [])
         facts = [("holds", f"{tensor.dtype} {tensor.shape}"), ("bytes", f"{tensor.nbytes:,}")]
+        facts += [("smoothed", SCALED)] if name.endswith(SMOOTHED) else []
         facts += [("read by", listed(map(label, readers)))] if readers else []
         return Answer(self._why_not(tensor, readers), facts)
 

@@ -56,6 +56,9 @@ class WeightNotes(BaseModel):
     sqnr_db: float = Field(description="inf: nothing was lost")
     compute: str = Field(default="fp32", description="precision of activations in its products")
     bytes: str = Field(pattern=r"^[0-9]{1,18} -> [1-9][0-9]{0,17}$", description="before and after")
+    smooth_into: str = Field(default="nothing", description="what its activation is divided in")
+    smooth_db: str = Field(default="", description="of its products, by which that was decided")
+    smooth_alpha: str = Field(default="", description="how much of the range it took over")
     bias: str = Field(default="", description="name of a constant that is rounded with it")
     cut_from: str = Field(default="", alias="from", description="constant it was a part of")
     columns: str = Field(

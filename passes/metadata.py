@@ -13,6 +13,9 @@ DOC = "sardonyx.doc_string"
 WRITTEN = "sardonyx.written"
 RESERVED = (PROPS, DOC, WRITTEN)
 
+SMOOTHED = "/smoothed"
+"""How names end of tensors whose channels a pass rescaled: one name means the same values."""
+
 
 def annotate(node: gs.Node, **notes: object) -> None:
     """Add notes to a node; they appear as ``sardonyx.KEY`` in the file."""
