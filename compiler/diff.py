@@ -8,14 +8,9 @@ from typing import Generic, TypeVar
 
 import onnx
 
-from sardonyx.compiler.inventory import (
-    Inventory,
-    PlacedNode,
-    Quantized,
-    Stored,
-    Where,
-    take_inventory,
-)
+from sardonyx.compiler.answer import finite
+from sardonyx.compiler.contents import PlacedNode, Stored, Where
+from sardonyx.compiler.inventory import Inventory, take_inventory
 from sardonyx.compiler.model_diff import (
     FormatCount,
     HeaderChange,
@@ -27,6 +22,8 @@ from sardonyx.compiler.model_diff import (
     Tensor,
     TensorChange,
 )
+from sardonyx.compiler.quantized import Quantized
+from sardonyx.passes.metadata import SMOOTHED
 
 _T = TypeVar("_T")
 
@@ -91,11 +88,19 @@ def diff(a: str | Path, b: str | Path) -> ModelDiff:
 def _compare(
     a: Mapping[str, _T], b: Mapping[str, _T], changes: Callable[[_T, _T], list[str]]
 ) -> _Compared[_T]:
+    a, b = _paired(a, b), _paired(b, a)
     found = [(a[name], b[name], changes(a[name], b[name])) for name in a if name in b]
     changed = [change for change in found if change[2]]
     only_a = [item for name, item in a.items() if name not in b]
     only_b = [item for name, item in b.items() if name not in a]
     return _Compared(len(found) - len(changed), only_a, only_b, changed)
+
+
+def _paired(own: Mapping[str, _T], other: Mapping[str, _T]) -> dict[str, _T]:
+    """The same by other names: what was rescaled in one model only has its name in the other."""
+    names = {name: name.removesuffix(SMOOTHED) for name in own if name not in other}
+    alone = {name for name, old in names.items() if old in other and old not in own}
+    return {names[name] if name in alone else name: item for name, item in own.items()}
 
 
 def _side(held: Inventory) -> Side:
@@ -153,22 +158,31 @@ def _constants(held: Inventory, other: Inventory) -> dict[str, _Constant]:
     parts = set()
     for weight in held.quantized.values():
         parts |= {part.name for part in weight.parts.values()}
-        nbytes = sum(part.nbytes for part in weight.parts.values())
+        nbytes = weight.nbytes
         for old, (_, shape) in weight.notes.originals.items():
             inner = f"{weight.path}{old}"
             name = inner if inner in other.tensors or old in found else old
-            tensor = _tensor(name, weight.notes.format, shape, nbytes, weight.notes.replaces)
+            tensor = Tensor(
+                name=name,
+                format=weight.notes.format,
+                shape=shape,
+                bytes=nbytes,
+                read_by=weight.notes.replaces,
+                sqnr_db=finite(weight.notes.sqnr_db),
+            )
             found[name] = _Constant(tensor, weight)
             nbytes = 0
     for name, stored in held.tensors.items():
         if name not in parts:
-            tensor = _tensor(name, stored.dtype, stored.shape, stored.nbytes, _reader(held, name))
+            tensor = Tensor(
+                name=name,
+                format=stored.dtype,
+                shape=stored.shape,
+                bytes=stored.nbytes,
+                read_by=_reader(held, name),
+            )
             found[name] = _Constant(tensor, stored)
     return found
-
-
-def _tensor(name: str, form: str, shape: list[int], nbytes: int, read_by: str) -> Tensor:
-    return Tensor(name=name, format=form, shape=shape, bytes=nbytes, read_by=read_by)
 
 
 def _reader(held: Inventory, name: str) -> str:

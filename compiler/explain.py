@@ -1,40 +1,39 @@
 """explain: what a compile did to a tensor or node and why, from the notes in the compiled file."""
 
 import difflib
-import math
+import itertools
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sardonyx.compiler.inventory import (
-    Inventory,
-    PlacedNode,
-    Quantized,
-    Stored,
-    take_inventory,
+from sardonyx.compiler.answer import (
+    MOST_NAMES,
+    ROLES,
+    SCALED,
+    Answer,
+    activation_entry,
+    how_rounded,
+    label,
+    listed,
+    packed_names,
+    rounding_facts,
+    sized,
+    weight_answer,
+    weight_entry,
+    wiring_facts,
 )
-from sardonyx.compiler.notes import left_alone, packed_in, pass_of, recipe_of, weight_notes
-from sardonyx.compiler.report import CompileReport, TensorEntry
+from sardonyx.compiler.contents import PlacedNode, Stored
+from sardonyx.compiler.inventory import Inventory, take_inventory
+from sardonyx.compiler.notes import (
+    all_weight_notes,
+    left_alone,
+    pass_of,
+    recipe_of,
+    weight_notes,
+)
+from sardonyx.compiler.report import ActivationEntry, CompileReport, TensorEntry
+from sardonyx.passes.metadata import SMOOTHED
 from sardonyx.runtime_ops.errors import InputError
-
-_MOST_NAMES = 4
-"""Readers or suggestions that are named before the rest is only counted."""
-
-_ROLES = {
-    "indices": "the packed indices",
-    "centroids": "the table of centroids",
-    "positions": "the places of the outliers",
-    "values": "the outliers",
-}
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What became of a tensor or node: a verdict, and facts as (label, value)."""
-
-    verdict: str
-    facts: list[tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,12 @@ class Explainer:
     @property
     def quantized(self) -> list[TensorEntry]:
         """The encoded weights, as a report lists them."""
-        return [_entry(weight) for weight in self.held.quantized.values()]
+        return [weight_entry(weight) for weight in self.held.quantized.values()]
+
+    @property
+    def activations(self) -> list[ActivationEntry]:
+        """The rounded activations, as a report lists them."""
+        return [activation_entry(one, self.held) for one in self.held.rounded]
 
     @property
     def left_alone(self) -> dict[str, list[str]]:
@@ -60,19 +64,44 @@ class Explainer:
         return found
 
     @property
+    def made(self) -> list[Stored]:
+        """Of the constants that are neither part of an encoded weight nor left alone for a reason,
+        those that only nodes read that passes made."""
+        return [tensor for tensor in self._rest if self._maker(tensor.name)]
+
+    @property
     def others(self) -> list[Stored]:
-        """Constants that are neither part of an encoded weight nor left alone for a reason."""
+        """The rest of these."""
+        return [tensor for tensor in self._rest if not self._maker(tensor.name)]
+
+    @property
+    def _rest(self) -> list[Stored]:
         parts = {p.name for w in self.held.quantized.values() for p in w.parts.values()}
         known = parts | self.reasons.keys()
         return [tensor for name, tensor in self.held.tensors.items() if name not in known]
+
+    def _maker(self, name: str) -> str:
+        """The pass that made the nodes that read a constant; empty where one was there before."""
+        passes = [pass_of(node.node) for node in self.held.readers.get(name, [])]
+        return passes[0] if passes and all(passes) else ""
 
     def about(self, name: str) -> Answer:
         """The answer for a tensor or node, also for one that is gone.
 
         Raises InputError, with names like it, where the model neither has nor had it.
         """
-        for find in (self._weight, self._constant, self._packed, self._node, self._value):
-            answer = find(name)
+        ways = (
+            self._weight,
+            self._activation,
+            self._constant,
+            self._packed,
+            self._node,
+            self._replaced,
+            self._bias,
+            self._value,
+        )
+        for each, find in itertools.product((name, f"{name}{SMOOTHED}"), ways):
+            answer = find(each)
             if answer:
                 return answer
         known = sorted(self._names())
@@ -81,21 +110,41 @@ class Explainer:
     def _names(self) -> set[str]:
         weights = {name for w in self.held.quantized.values() for name in w.notes.originals}
         nodes = {node.name for node in self.held.nodes}
-        packed = {packed_in(node.node) for node in self.held.nodes}
+        packed = {name for node in self.held.nodes for name in packed_names(node)}
+        noted = [notes for w in self.held.quantized.values() for notes, _ in w.uses]
+        replaced = {name for notes in noted for name in (notes.replaced_node, notes.bias)}
         values = self.held.tensors.keys() | self.held.readers.keys()
-        return (weights | packed | nodes | values) - {""}
+        rounded = {name for one in self.held.rounded for name in one.names}
+        return (weights | packed | nodes | replaced | values | rounded) - {""}
 
     def _weight(self, name: str) -> Answer | None:
         for weight in self.held.quantized.values():
             if name in weight.notes.originals:
-                return _quantized(
+                return weight_answer(
                     weight, f"quantized by pass {weight.notes.by} of recipe {self.recipe}"
                 )
-            for role, part in weight.parts.items():
-                if name == part.name:
-                    verdict = f"{_ROLES[role]} of weight '{weight.notes.weight}'"
-                    return _quantized(weight, verdict)
-        return None
+        shared = [
+            (role, weight)
+            for weight in self.held.quantized.values()
+            for role, part in weight.parts.items()
+            if name == part.name
+        ]
+        if not shared:
+            return None
+        role, weight = shared[0]
+        names = " and ".join(f"'{weight.notes.weight}'" for _, weight in shared)
+        if len(shared) == 1:
+            return weight_answer(weight, f"{ROLES[role]} of weight {names}")
+        facts = [("read by", listed(map(label, weight.nodes)))]
+        facts += [("stored as", sized(weight.parts[role]))]
+        return Answer(f"{ROLES[role]} of the weights {names}, side by side", facts)
+
+    def _activation(self, name: str) -> Answer | None:
+        rounded = next((one for one in self.held.rounded if name in one.names), None)
+        if rounded is None:
+            return None
+        facts = [*rounding_facts(rounded), *self._wiring_of(rounded.node.inputs[0])]
+        return Answer(how_rounded(rounded), facts)
 
     def _constant(self, name: str) -> Answer | None:
         tensor = self.held.tensors.get(name)
@@ -103,7 +152,8 @@ class Explainer:
             return None
         readers = self.held.readers.get(name, [])
         facts = [("holds", f"{tensor.dtype} {tensor.shape}"), ("bytes", f"{tensor.nbytes:,}")]
-        facts += [("read by", _listed(map(_label, readers)))] if readers else []
+        facts += [("smoothed", SCALED)] if name.endswith(SMOOTHED) else []
+        facts += [("read by", listed(map(label, readers)))] if readers else []
         return Answer(self._why_not(tensor, readers), facts)
 
     def _why_not(self, tensor: Stored, readers: list[PlacedNode]) -> str:
@@ -112,18 +162,20 @@ class Explainer:
         reason = self.reasons.get(tensor.name) or self.reasons.get(tensor.tensor.name)
         if reason:
             return f"left alone: {reason}"
-        return f"not touched: it is read by {_label(readers[0]) if readers else 'nothing'}"
+        if made_by := self._maker(tensor.name):
+            return f"read by what pass {made_by} of recipe {self.recipe} made"
+        return f"not touched: it is read by {label(readers[0]) if readers else 'nothing'}"
 
     def _packed(self, name: str) -> Answer | None:
-        nodes = [node for node in self.held.nodes if name and packed_in(node.node) == name]
+        nodes = [node for node in self.held.nodes if name and name in packed_names(node)]
         if not nodes:
             return None
-        notes = [weight_notes(node.node) for node in nodes]
-        parts = [
-            note.weight if note else ", ".join(node.inputs[1:])
-            for node, note in zip(nodes, notes, strict=True)
-        ]
-        facts = [("parts", _listed(parts)), ("read by", _listed(map(_label, nodes)))]
+        parts = []
+        for node in nodes:
+            notes = [note for note in all_weight_notes(node.node) if note]
+            weights = [note.weight for note in notes if note.cut_from == name]
+            parts += weights or [", ".join(node.inputs[1:])]
+        facts = [("parts", listed(parts)), ("read by", listed(map(label, nodes)))]
         return Answer("taken apart: each part is a weight of its own", facts)
 
     def _node(self, name: str) -> Answer | None:
@@ -133,8 +185,34 @@ class Explainer:
         notes = weight_notes(node.node)
         weights = [weight for weight in self.held.quantized.values() if node in weight.nodes]
         if notes and weights:
-            return _quantized(weights[0], f"{notes.replaces} became {node.op}")
-        return Answer(self._untouched(node), _wiring(node))
+            verdict = f"{notes.replaces} became {node.op}"
+            if notes.replaces == node.op:
+                verdict = f"{node.op}, whose weight became integers"
+            return weight_answer(weights[0], verdict)
+        if weights:
+            facts = [("weights", "\n".join(weight.notes.weight for weight in weights))]
+            verdict = f"{node.op}, the products by {len(weights)} weights, merged"
+            return Answer(verdict, [*facts, *wiring_facts(node)])
+        return Answer(self._untouched(node), wiring_facts(node))
+
+    def _replaced(self, name: str) -> Answer | None:
+        """Of a node that became another, alone or with others."""
+        for weight in self.held.quantized.values():
+            for notes, node in weight.uses:
+                if name and name == notes.replaced_node:
+                    whole = f"part of {label(node)}" if notes.columns else label(node)
+                    return weight_answer(weight, f"{notes.replaces} became {whole}")
+        return None
+
+    def _bias(self, name: str) -> Answer | None:
+        """Of a constant that was rounded to steps of the product that it is added to."""
+        for weight in self.held.quantized.values():
+            for notes, node in weight.uses:
+                if name and name == notes.bias:
+                    facts = [("weight", notes.weight), ("read by", label(node))]
+                    verdict = f"rounded to int32 steps of its product, by pass {notes.by}"
+                    return Answer(verdict, facts)
+        return None
 
     def _untouched(self, node: PlacedNode) -> str:
         if node.where == "function":
@@ -145,15 +223,18 @@ class Explainer:
         return f"{node.op}, not touched: it has no weight that was quantized"
 
     def _value(self, name: str) -> Answer | None:
-        readers = self.held.readers.get(name, [])
-        maker = next((node for node in self.held.nodes if name in node.outputs), None)
+        maker = self.held.makers.get(name)
         inputs = {value.name for value in self.held.model.graph.input}
         if maker is None and name not in inputs:
             return None
-        facts = [("made by", _label(maker))] if maker else []
-        facts += [("read by", _listed(map(_label, readers)))] if readers else []
+        facts = self._wiring_of(name)
         verdict = "a value computed when the model runs" if maker else "an input of the model"
         return Answer(verdict, facts)
+
+    def _wiring_of(self, name: str) -> list[tuple[str, str]]:
+        maker, readers = self.held.makers.get(name), self.held.readers.get(name, [])
+        facts = [("made by", label(maker))] if maker else []
+        return facts + ([("read by", listed(map(label, readers)))] if readers else [])
 
 
 def explainer(path: Path, report: CompileReport | None = None) -> Explainer:
@@ -172,87 +253,18 @@ def explainer(path: Path, report: CompileReport | None = None) -> Explainer:
                 f"the report is not of '{path}': only one of them has '{name}' in {bits} bits"
             )
         reasons |= {skip.name: skip.reason for skip in report.skipped}
+    uses = [notes for weight in held.quantized.values() for notes, _ in weight.uses]
+    rounded = {notes.bias for notes in uses} - held.tensors.keys()
+    reasons = {name: reason for name, reason in reasons.items() if name not in rounded}
     recipe = recipe_of(held.model) or (report.recipe if report else "")
     return Explainer(held, recipe or ("unknown" if held.quantized else ""), reasons)
-
-
-def _entry(weight: Quantized) -> TensorEntry:
-    notes, outliers = weight.notes, weight.parts["values"].shape[0]
-    role, _, layer = notes.role.partition(", layer ")
-    return TensorEntry(
-        name=notes.weight,
-        node=weight.nodes[0].name,
-        op=notes.replaces,
-        role=role,
-        layer=int(layer) if layer else None,
-        format=notes.format,
-        bits=notes.bits,
-        groups=weight.parts["centroids"].shape[0],
-        outliers=outliers,
-        outlier_share=outliers / weight.size,
-        sqnr_db=notes.sqnr_db if math.isfinite(notes.sqnr_db) else None,
-        bytes_before=notes.nbytes[0],
-        bytes_after=notes.nbytes[1],
-        compute=notes.compute,
-    )
-
-
-def _quantized(weight: Quantized, verdict: str) -> Answer:
-    notes, parts = weight.notes, weight.parts
-    outliers, dtype = parts["values"].shape[0], parts["values"].dtype
-    lossless = not math.isfinite(notes.sqnr_db)
-    facts = [
-        ("weight", "\n".join(notes.originals)),
-        ("was", f"{notes.original}, read by {notes.replaces}"),
-        ("role", notes.role),
-        ("is", f"{notes.format}: {notes.bits}-bit indices into {_tables(weight)}"),
-        ("outliers", f"{outliers:,} of {weight.size:,} ({notes.outlier_share}), kept in {dtype}"),
-        ("SQNR", "exact: nothing was lost" if lossless else f"{notes.sqnr_db:.2f} dB"),
-        *([("products", notes.compute)] if notes.compute != "fp32" else []),
-        ("bytes", _shrunk(*notes.nbytes)),
-        ("read by", _listed(map(_label, weight.nodes))),
-        ("stored as", "\n".join(map(_sized, parts.values()))),
-    ]
-    return Answer(verdict, facts)
-
-
-def _tables(weight: Quantized) -> str:
-    groups, count = weight.parts["centroids"].shape[0], 1 << weight.notes.bits
-    if groups == 1:
-        return f"{count} centroids"
-    return f"{groups} tables of {count} centroids, one for each group of columns"
-
-
-def _shrunk(before: int, after: int) -> str:
-    return f"{before:,} -> {after:,}, {before / after:.1f} times smaller"
-
-
-def _sized(tensor: Stored) -> str:
-    return f"{tensor.name}: {tensor.dtype} {tensor.shape}, {tensor.nbytes:,} bytes"
-
-
-def _wiring(node: PlacedNode) -> list[tuple[str, str]]:
-    reads = [name for name in node.inputs if name]
-    facts = [("reads", _listed(reads))] if reads else []
-    return [*facts, ("makes", _listed(node.outputs))]
-
-
-def _label(node: PlacedNode) -> str:
-    return f"{node.op} '{node.name}'"
-
-
-def _listed(names: Iterable[str]) -> str:
-    """One a line, the first few."""
-    lines = list(names)
-    more = [f"and {len(lines) - _MOST_NAMES} more"] if len(lines) > _MOST_NAMES else []
-    return "\n".join([*lines[:_MOST_NAMES], *more])
 
 
 def _like(name: str, known: list[str]) -> str:
     """A question that names what may be meant; else what to do."""
     holding = [other for other in known if name.lower() in other.lower()]
-    close = sorted(holding, key=len) or difflib.get_close_matches(name, known, _MOST_NAMES)
+    close = sorted(holding, key=len) or difflib.get_close_matches(name, known, MOST_NAMES)
     if not close:
         return ": 'sardonyx explain' without a name shows what there is"
-    more = f" (and {len(close) - _MOST_NAMES} more)" if len(close) > _MOST_NAMES else ""
-    return f": did you mean {' or '.join(map(repr, close[:_MOST_NAMES]))}{more}?"
+    more = f" (and {len(close) - MOST_NAMES} more)" if len(close) > MOST_NAMES else ""
+    return f": did you mean {' or '.join(map(repr, close[:MOST_NAMES]))}{more}?"

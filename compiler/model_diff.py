@@ -2,8 +2,8 @@
 
 from pydantic import Field
 
+from sardonyx.compiler.contents import Where
 from sardonyx.compiler.document import Document, Part
-from sardonyx.compiler.inventory import Where
 
 
 class Side(Part):
@@ -55,6 +55,10 @@ class Tensor(Part):
     shape: list[int]
     bytes: int
     read_by: str = Field(description="op of its first reader, before quantization; may be empty")
+    sqnr_db: float | None = Field(
+        default=None,
+        description="quantized weight: signal to noise of what it was; null: nothing was lost",
+    )
 
 
 class TensorChange(Part):

@@ -43,7 +43,8 @@ class Target:
         """A pass of a recipe with this target's defaults, where the recipe says nothing else."""
         own = {each.name: each.default for each in fields(a_pass)}
         here = self.defaults.get(a_pass.name, {})
-        return replace(a_pass, **{k: v for k, v in here.items() if getattr(a_pass, k) == own[k]})
+        better = {k: v for k, v in here.items() if getattr(a_pass, k) == own[k]}
+        return replace(a_pass, **better) if better else a_pass
 
 
 _UNFUSED: tuple[Pass, ...] = (

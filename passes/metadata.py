@@ -13,12 +13,23 @@ DOC = "sardonyx.doc_string"
 WRITTEN = "sardonyx.written"
 RESERVED = (PROPS, DOC, WRITTEN)
 
+SMOOTHED = "/smoothed"
+"""How names end of tensors whose channels a pass rescaled: one name means the same values."""
+
 
 def annotate(node: gs.Node, **notes: object) -> None:
     """Add notes to a node; they appear as ``sardonyx.KEY`` in the file."""
     props = dict(node.attrs.get(PROPS, {}))
     props.update({f"{PREFIX}{key}": str(value) for key, value in notes.items()})
     node.attrs[PROPS] = props
+
+
+def annotate_part(node: gs.Node, number: int, old: gs.Node, **notes: object) -> None:
+    """Add the notes of a node that became part of another, and more: as
+    ``sardonyx.partNUMBER.KEY``."""
+    props = old.attrs.get(PROPS, {})
+    own = {k.removeprefix(PREFIX): v for k, v in props.items() if k.startswith(PREFIX)}
+    annotate(node, **{f"part{number}.{key}": note for key, note in (own | notes).items()})
 
 
 def describe(node: gs.Node, text: str) -> None:

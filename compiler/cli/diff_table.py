@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from sardonyx.compiler.cli.table import megabytes
+from sardonyx.compiler.cli.table import megabytes, span
 from sardonyx.compiler.model_diff import (
     FormatCount,
     ModelDiff,
@@ -27,6 +27,9 @@ Count = OpCount | FormatCount
 _MOST_ROWS = 8
 _MOST_LINES = 4
 """Of one sort; --json gives all."""
+
+_NARROW = 8
+"""Columns for a range of decibels, on two lines."""
 
 _LONGEST = 30
 _SHORTEST = 12
@@ -83,13 +86,28 @@ def _differs(item: Count) -> bool:
 
 
 def _format_table(diff: ModelDiff) -> Table:
-    table = _table("number format", "constants", "bytes")
+    """Number formats, the largest first; what the weights lost that only one model holds so."""
+    table = _table("number format", "count", "bytes")
+    losses = _losses(diff)
+    if losses:
+        table.add_column("SQNR", justify="right", max_width=_NARROW)
     ordered = sorted(diff.formats, key=lambda form: -max(form.bytes_a, form.bytes_b))
     for form in ordered[:_MOST_ROWS]:
-        _add(table, form.format, [form])
+        lost = losses.get(form.format)
+        _add(table, form.format, [form], span(lost, "{:.1f}", " dB") if lost else "")
     others = ordered[_MOST_ROWS:]
     _add(table, f"{len(others)} more formats", others)
     return table
+
+
+def _losses(diff: ModelDiff) -> dict[str, list[float]]:
+    """SQNR of quantized weights, in dB, by format."""
+    changed = (tensor for change in diff.tensors_changed for tensor in (change.a, change.b))
+    found: dict[str, list[float]] = defaultdict(list)
+    for tensor in (*changed, *diff.tensors_only_a, *diff.tensors_only_b):
+        if tensor.sqnr_db is not None:
+            found[tensor.format].append(tensor.sqnr_db)
+    return found
 
 
 _BYTES = ("bytes_a", "bytes_b")
@@ -102,12 +120,12 @@ def _table(first: str, counts: str, sizes: str) -> Table:
     return table
 
 
-def _add(table: Table, name: str, items: Sequence[Count]) -> None:
+def _add(table: Table, name: str, items: Sequence[Count], *more: str) -> None:
     """A row that sums up items; none for none."""
     if items:
         counts = (str(sum(getattr(item, key) for item in items)) for key in ("a", "b"))
         sizes = (megabytes(sum(getattr(item, key) for item in items)) for key in _BYTES)
-        table.add_row(escape(name), *counts, *sizes)
+        table.add_row(escape(name), *counts, *sizes, *more)
 
 
 def _constants(diff: ModelDiff, width: int) -> list[str]:

@@ -7,8 +7,10 @@ import typer
 from pydantic import ValidationError
 from rich.markup import escape
 
+from sardonyx.compiler.answer import Answer
 from sardonyx.compiler.cli.screen import errors_as_sentences, out
 from sardonyx.compiler.cli.table import (
+    activation_table,
     megabytes,
     passes_table,
     print_fused,
@@ -16,7 +18,7 @@ from sardonyx.compiler.cli.table import (
     print_left_alone,
     tensor_table,
 )
-from sardonyx.compiler.explain import Answer, Explainer, explainer
+from sardonyx.compiler.explain import Explainer, explainer
 from sardonyx.compiler.report import CompileReport
 from sardonyx.runtime_ops.errors import InputError
 
@@ -76,10 +78,15 @@ def _print_summary(answers: Explainer, report: CompileReport | None) -> None:
         out.print(passes_table(report.passes))
     if answers.quantized:
         out.print(tensor_table(answers.quantized, out.width))
+    if answers.activations:
+        out.print(activation_table(answers.activations, answers.quantized, out.width))
     print_left_alone(answers.left_alone, out)
     if report:
         print_fused(report, out)
         print_kept(report, out)
     size = megabytes(sum(tensor.nbytes for tensor in answers.others))
     out.print(f"Not touched: {len(answers.others)} other constants ({size}).")
+    if answers.made:
+        size = megabytes(sum(tensor.nbytes for tensor in answers.made))
+        out.print(f"Of new nodes: {len(answers.made)} constants ({size}).")
     out.print("Give the name of a tensor or node after the file to learn about that.")

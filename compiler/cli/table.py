@@ -80,7 +80,7 @@ def _activations(entries: list[ActivationEntry]) -> str:
     losses = [e.product_sqnr_db for e in entries if e.product_sqnr_db is not None]
     kinds = ", ".join(f"{count} {method}" for method, count in methods.most_common())
     text = f"Rounded {len(entries)} activations to {entries[0].format}: {kinds}"
-    return text + (f"; their products {_span(losses, '{:.1f}', ' dB')}." if losses else ".")
+    return text + (f"; their products {span(losses, '{:.1f}', ' dB')}." if losses else ".")
 
 
 def _checked(checked: VerificationEntry, rounded: bool) -> str:
@@ -153,7 +153,9 @@ def tensor_table(tensors: list[TensorEntry], width: int) -> Table:
     where there are many."""
     table = Table(title="Quantized weights", title_justify="left")
     table.add_column("weight of", overflow="fold")
-    for name in ("op", "bits", "outliers", "SQNR", "before", "after"):
+    outliers = any(tensor.outliers for tensor in tensors)
+    names = ("op", "bits", *(("outliers",) if outliers else ()), "SQNR", "before", "after")
+    for name in names:
         spans = name in ("outliers", "SQNR")
         table.add_column(
             name,
@@ -172,12 +174,52 @@ def tensor_table(tensors: list[TensorEntry], width: int) -> Table:
             escape(_label(group, shared)),
             first.op,
             str(first.bits),
-            _span((t.outlier_share for t in group), "{:.2f}", "%", 100),
-            _span((t.sqnr_db for t in group if t.sqnr_db is not None), "{:.1f}", " dB"),
+            *([span((t.outlier_share for t in group), "{:.2f}", "%", 100)] if outliers else []),
+            span((t.sqnr_db for t in group if t.sqnr_db is not None), "{:.1f}", " dB"),
             megabytes(sum(t.bytes_before for t in group)),
             megabytes(sum(t.bytes_after for t in group)),
         )
     return table
+
+
+def activation_table(
+    activations: list[ActivationEntry], tensors: list[TensorEntry], width: int
+) -> Table:
+    """A row for each rounded activation, for a screen of ``width`` columns; those alike share one
+    where there are many. ``tensors``: the weights that they meet."""
+    table = Table(title="Rounded activations", title_justify="left")
+    table.add_column("activation", overflow="fold")
+    for name in ("to", "method", "class", "range", "products"):
+        narrow = name in ("range", "products") and width < _WIDE
+        table.add_column(name, no_wrap=not narrow, max_width=8 if narrow else None)
+    shared = _shared_folder([one.name for one in activations])
+    roles = {tensor.node: tensor.role.replace("_", " ") for tensor in tensors}
+    groups: dict[object, list[ActivationEntry]] = defaultdict(list)
+    for one in activations:
+        alike = (one.format, one.method, one.class_)
+        groups[alike if len(activations) > _MOST_ROWS else one.name].append(one)
+    for group in groups.values():
+        first = group[0]
+        met = dict.fromkeys(roles.get(one.node, "") for one in group)
+        like = first.name.removeprefix(shared)
+        if len(group) > 1:
+            like = f"{len(group)} for {', '.join(met)}" if all(met) else f"{len(group)} like {like}"
+        table.add_row(escape(like), *map(escape, _rounding(group)))
+    return table
+
+
+def _rounding(group: list[ActivationEntry]) -> list[str]:
+    """How activations that are alike are rounded."""
+    first = group[0]
+    ends = [end for one in group for end in one.range or ()]
+    losses = [one.product_sqnr_db for one in group if one.product_sqnr_db is not None]
+    return [
+        first.format.partition("/")[0],
+        first.method,
+        first.class_,
+        f"{min(ends):.3g} to {max(ends):.3g}" if ends else "each run's",
+        span(losses, "{:.1f}", " dB") if losses else "",
+    ]
 
 
 def _label(group: list[TensorEntry], shared: str) -> str:
@@ -197,7 +239,7 @@ def _shared_folder(names: list[str]) -> str:
     return "".join(f"{level[0]}/" for level in shared) if len(names) > 1 else ""
 
 
-def _span(values: Iterable[float], form: str, unit: str, scale: int = 1) -> str:
+def span(values: Iterable[float], form: str, unit: str, scale: int = 1) -> str:
     """One value, or the least and the greatest."""
     ordered = sorted(values)
     if not ordered:

@@ -9,7 +9,7 @@ from sardonyx.passes.base import Pass
 from sardonyx.passes.fused import MICROSOFT
 from sardonyx.passes.journal import Fusion, Journal
 from sardonyx.passes.lower.integer_linear import INTEGER_LINEAR
-from sardonyx.passes.metadata import inherit
+from sardonyx.passes.metadata import PROPS, inherit
 from sardonyx.passes.origin import maker
 from sardonyx.passes.rewrite import Replacements, release, replace_nodes, take_outputs
 from sardonyx.passes.scopes import scopes
@@ -65,7 +65,9 @@ def _dynamic(node: gs.Node, source: gs.Node) -> gs.Node:
     """The op in the place of both, named and noted as the product."""
     operands = [source.inputs[0], node.inputs[1], node.inputs[3], *node.inputs[5:]]
     outputs = take_outputs(node)
+    notes = source.attrs.get(PROPS, {}) | node.attrs.get(PROPS, {})
     release(source)
     dynamic = gs.Node("DynamicQuantizeMatMul", node.name, {}, operands, outputs, domain=MICROSOFT)
     inherit(dynamic, node)
+    dynamic.attrs[PROPS] = notes
     return dynamic

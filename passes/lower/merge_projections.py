@@ -15,7 +15,7 @@ from sardonyx.passes.base import Pass
 from sardonyx.passes.fused import MICROSOFT, OLDEST_OPSET, operand
 from sardonyx.passes.journal import Fusion, Journal
 from sardonyx.passes.lower.integer_linear import INTEGER_LINEAR
-from sardonyx.passes.metadata import annotate
+from sardonyx.passes.metadata import annotate, annotate_part
 from sardonyx.passes.rewrite import Draft, Replacements, replace_nodes, take_outputs
 from sardonyx.passes.scopes import scopes
 from sardonyx.passes.weights import values_of
@@ -132,6 +132,9 @@ def _merged(products: list[gs.Node]) -> list[gs.Node]:
     value = draft.add(INTEGER_LINEAR, "Merged", operands, domain=MICROSOFT, shape=whole)
     annotate(draft.nodes[0], **{"pass": MergeProjections.name})
     annotate(draft.nodes[0], merged="\n".join(node.name for node in products))
+    for number, node in enumerate(products, 1):
+        ends = sum(columns[: number - 1]), sum(columns[:number])
+        annotate_part(draft.nodes[0], number, node, columns="{} to {}".format(*ends))
     sizes = draft.constant("Merged/Sizes", columns, np.int64)
     outputs = [take_outputs(node)[0] for node in products]
     split = gs.Node("Split", f"{draft.name}/Split", {"axis": -1}, [value, sizes], outputs)

@@ -62,7 +62,7 @@ class Measured:
     def sqnr_db(self, scale: Scale | None = None) -> float:
         """Of the products, with 8-bit activations over the whole range; to 0.01 dB, so that the
         order of sums decides nothing."""
-        return round(self.sample.sqnr_db(self._grid(scale), self.bits, scale), 2)
+        return float(f"{self.sample.sqnr_db(self._grid(scale), self.bits, scale):.2f}")
 
     def best_alpha(self, alphas: Sequence[float]) -> float:
         """The alpha of the largest SQNR of some columns; the smallest of them on a tie."""

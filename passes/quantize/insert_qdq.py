@@ -12,6 +12,7 @@ from sardonyx.passes.base import Pass
 from sardonyx.passes.candidates import candidates, notes
 from sardonyx.passes.facts import CONSTANTS_ARE_INITIALIZERS
 from sardonyx.passes.journal import Activation, Encoded, Journal, Miss, Watched
+from sardonyx.passes.quantize.activation_notes import activation_notes
 from sardonyx.passes.quantize.coded_weights import Chosen, CodedWeight, coded_weights
 from sardonyx.passes.quantize.grids import GridSettings, KlMode, Measured, RangeMethod
 from sardonyx.passes.quantize.observers.find import Solver
@@ -197,11 +198,11 @@ class InsertQdq(Pass):
             writer.lookup(node, coded)
         elif static:
             x = node.inputs[0]
-            _note_activation(journal, node, x, operands.of(x))
+            _note_activation(writer, journal, node, x, operands.of(x))
             writer.static_product(node, coded, operands.of(x).grid, self.bias == "int32")
         else:
             x = node.inputs[0]
-            _note_activation(journal, node, x, None)
+            _note_activation(writer, journal, node, x, None)
             writer.dynamic_product(node, coded)
         return 1
 
@@ -216,7 +217,7 @@ class InsertQdq(Pass):
                 journal.missed.append(Miss(self.name, node.name, reason))
                 continue
             for slot, x in enumerate(list(node.inputs)):
-                _note_activation(journal, node, x, operands.of(x))
+                _note_activation(writer, journal, node, x, operands.of(x))
                 writer.rounded_operand(node, slot, operands.of(x).grid)
             rewrites += 1
         return rewrites
@@ -226,26 +227,32 @@ def _served(use: WeightUse) -> bool:
     return bool(use.node.op == "MatMul" and use.view.dtype == np.float32)
 
 
-def _note_activation(journal: Journal, node: gs.Node, x: gs.Tensor, found: Measured | None) -> None:
-    if any(noted.name == x.name for noted in journal.activations):
-        return
+def _note_activation(
+    writer: QdqNodes, journal: Journal, node: gs.Node, x: gs.Tensor, found: Measured | None
+) -> None:
+    entry = next((noted for noted in journal.activations if noted.name == x.name), None)
+    if entry is None:
+        entry = _activation(node, x, found)
+        journal.activations.append(entry)
+    writer.notes[id(x)] = activation_notes(entry)
+
+
+def _activation(node: gs.Node, x: gs.Tensor, found: Measured | None) -> Activation:
     if found is None:
-        entry = Activation(x.name, node.name, "uint8/tensor", None, "dynamic")
-    else:
-        kind = found.tensor_class
-        entry = Activation(
-            x.name,
-            node.name,
-            f"{'int8' if found.grid.signed else 'uint8'}/tensor",
-            (found.range.low, found.range.high),
-            found.range.method,
-            found.range.curve,
-            kind.name,
-            kind.reason,
-            found.sqnr_db,
-            found.product_sqnr_db,
-        )
-    journal.activations.append(entry)
+        return Activation(x.name, node.name, "uint8/tensor", None, "dynamic")
+    kind = found.tensor_class
+    return Activation(
+        x.name,
+        node.name,
+        f"{'int8' if found.grid.signed else 'uint8'}/tensor",
+        (found.range.low, found.range.high),
+        found.range.method,
+        found.range.curve,
+        kind.name,
+        kind.reason,
+        found.sqnr_db,
+        found.product_sqnr_db,
+    )
 
 
 def _entry(coded: CodedWeight, place: Place, ruin: str) -> Encoded:

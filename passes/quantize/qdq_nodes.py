@@ -16,12 +16,14 @@ from sardonyx.runtime_ops.uniform import Grid, integer_bias
 class QdqNodes:
     """Writes nodes in front of the first that reads them. ``by``: the pass that makes them.
 
-    ``replacements``: what stands in place of each node; ``rereads``: nodes that stay, and what they
-    are to read in which slot. Nodes are to be given in graph order, those of one graph to one
-    writer: an activation is rounded once, ahead of its first reader. `insert` does all of it.
+    ``notes``: on each activation, by ``id``. ``replacements``: what stands in place of each node;
+    ``rereads``: nodes that stay, and what they are to read in which slot. Nodes are to be given in
+    graph order, those of one graph to one writer: an activation is rounded once, ahead of its first
+    reader. `insert` does all of it.
     """
 
     by: str
+    notes: dict[int, dict[str, object]] = field(default_factory=dict)
     replacements: Replacements = field(default_factory=dict)
     rereads: list[tuple[gs.Node, int, gs.Tensor]] = field(default_factory=list)
     _static: dict[int, gs.Tensor] = field(default_factory=dict)
@@ -38,7 +40,7 @@ class QdqNodes:
         if bias:
             self._round_bias(draft, node, coded, grid)
         self._put(node, draft)
-        annotate(node, replaces=node.op, **coded.notes)
+        annotate(node, replaces=node.op, replaced_node=node.name, **coded.notes)
 
     def dynamic_product(self, node: gs.Node, coded: CodedWeight) -> None:
         """``MatMul(x, W)``  ->  codes of both multiplied, then scaled: the form of onnxruntime's
@@ -47,7 +49,7 @@ class QdqNodes:
         draft = Draft(node.name or node.outputs[0].name, np.float32)
         operands = [codes, coded.matrix(draft), zero_point]
         sums = draft.add("MatMulInteger", "Product", operands, dtype=np.int32)
-        annotate(draft.nodes[-1], replaces=node.op, **coded.notes)
+        annotate(draft.nodes[-1], replaces=node.op, replaced_node=node.name, **coded.notes)
         both = draft.add("Mul", "Scale", [scale, coded.scale])
         draft.add("Mul", "Scaled", [draft.cast("Sums", sums, np.float32), both])
         self.replacements[id(node)][-1:] = draft.take_place(node, self.by)
@@ -57,7 +59,7 @@ class QdqNodes:
         draft = Draft(node.name or node.outputs[0].name, np.float32)
         ids, axis = node.inputs[1], node.attrs.get("axis", 0)
         codes = draft.add("Gather", "Codes", [coded.codes, ids], dtype=coded.codes.dtype, axis=axis)
-        annotate(draft.nodes[-1], replaces=node.op, **coded.notes)
+        annotate(draft.nodes[-1], replaces=node.op, replaced_node=node.name, **coded.notes)
         if coded.tensor.scale.ndim == 0:
             draft.add("DequantizeLinear", "Dequantize", [codes, coded.scale])
         else:
@@ -78,6 +80,7 @@ class QdqNodes:
             scale = draft.constant("Scale", grid.scale, np.float32)
             zero_point = draft.constant("ZeroPoint", grid.zero_point, dtype)
             codes = draft.add("QuantizeLinear", "Quantize", [x, scale, zero_point], dtype=dtype)
+            annotate(draft.nodes[0], **self.notes.get(id(x), {}))
             out = draft.add("DequantizeLinear", "Dequantize", [codes, scale, zero_point])
             self._static[id(x)] = out
             self._put(node, draft)
@@ -88,6 +91,7 @@ class QdqNodes:
         if id(x) not in self._dynamic:
             draft = Draft(x.name, np.float32)
             draft.add("DynamicQuantizeLinear", "Quantize", [x], dtype=np.uint8)
+            annotate(draft.nodes[0], **self.notes.get(id(x), {}))
             outputs = draft.nodes[0].outputs
             outputs.append(gs.Variable(f"{x.name}/Scale:0", np.float32, []))
             outputs.append(gs.Variable(f"{x.name}/ZeroPoint:0", np.uint8, []))
@@ -112,6 +116,7 @@ class QdqNodes:
             gs.Constant(f"{biases[0].name}.codes", codes),
             gs.Constant(f"{biases[0].name}.scale", scale),
         ]
+        annotate(product, bias=biases[0].name)
         slot = 0 if total.inputs[0] is biases[0] else 1
         bias = draft.add("DequantizeLinear", "Bias", operands, axis=0)
         self.rereads.append((total, slot, bias))

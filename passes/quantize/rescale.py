@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from sardonyx.passes.metadata import annotate
+from sardonyx.passes.metadata import SMOOTHED, annotate
 from sardonyx.passes.quantize.channel_scale import Scale
 from sardonyx.passes.quantize.divide_channels import Way
 from sardonyx.passes.quantize.products import Products
@@ -18,9 +18,6 @@ from sardonyx.runtime_ops.coded import Floats
 
 Swap = tuple[gs.Tensor, gs.Tensor, list[gs.Node]]
 """A tensor, what takes its place, and for which readers."""
-
-_NEW = "smoothed"
-"""How names end of tensors whose values change."""
 
 
 @dataclass
@@ -90,20 +87,20 @@ class Rescale:
         x = products.activation
         inverse = (1 / scale).astype(products.uses[0].view.dtype)
         factors = gs.Constant(f"{x.name}/inverse", inverse)
-        output = gs.Variable(f"{x.name}/{_NEW}", inverse.dtype, x.shape)
+        output = gs.Variable(f"{x.name}{SMOOTHED}", inverse.dtype, x.shape)
         mul = gs.Node("Mul", f"{x.name}/Smooth", {}, [x, factors], [output])
         annotate(mul, **{"pass": self.made_by})
         return mul
 
 
 def _with_values(old: gs.Constant, values: Floats, readers: list[gs.Node]) -> Swap:
-    new = gs.Constant(f"{old.name}/{_NEW}", values.astype(old.dtype, copy=False))
+    new = gs.Constant(f"{old.name}{SMOOTHED}", values.astype(old.dtype, copy=False))
     return old, new, readers
 
 
 def _renamed(old: gs.Tensor) -> Swap:
     """A tensor of other values, of another name."""
-    return old, gs.Variable(f"{old.name}/{_NEW}", old.dtype, old.shape), list(old.outputs)
+    return old, gs.Variable(f"{old.name}{SMOOTHED}", old.dtype, old.shape), list(old.outputs)
 
 
 def _swap(old: gs.Tensor, new: gs.Tensor, readers: list[gs.Node]) -> None:

@@ -6,6 +6,7 @@ A package is imported when it is asked for: one that is missing is an ImportErro
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import chdir
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -52,8 +53,9 @@ def nncf(path: Path, output: Path, batches: Sequence[Feed], smooth: bool = True)
 
 
 def quark(path: Path, output: Path, batches: Sequence[Feed]) -> None:
-    """AMD Quark's preset for Transformers in INT8, with SmoothQuant."""
-    with quiet():
+    """AMD Quark's preset for Transformers in INT8, with SmoothQuant. It writes tables of its own
+    into the working directory; the paths are absolute."""
+    with quiet(), TemporaryDirectory() as folder, chdir(folder):
         from quark.onnx import ModelQuantizer  # noqa: PLC0415
         from quark.onnx.quantization.config.config import Config  # noqa: PLC0415
         from quark.onnx.quantization.config.custom_config import (  # noqa: PLC0415

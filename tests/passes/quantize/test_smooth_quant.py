@@ -7,6 +7,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from sardonyx.compiler import compile
 from sardonyx.models import minilm_l3_onnx
 from sardonyx.passes.metadata import PREFIX
 from sardonyx.passes.quantize.smooth_quant import SmoothQuant
@@ -150,8 +151,9 @@ def test_into_a_gemm(smooth, normal, outliers, turned, bias):
 
 # (c)
 HEADS = """
-    [v] p = MatMul (X, V) a = Add (p, b) s = Reshape (a, split) t = Transpose <perm = [0, 2, 1, 3]> (s)
-    c = MatMul (P, t) u = Transpose <perm = [0, 2, 1, 3]> (c) h = Reshape (u, join)
+    [v] p = MatMul (X, V) a = Add (p, b) s = Reshape (a, split)
+    t = Transpose <perm = [0, 2, 1, 3]> (s) c = MatMul (P, t)
+    u = Transpose <perm = [0, 2, 1, 3]> (c) h = Reshape (u, join)
     [mm] Y = MatMul (h, W)
 """
 PROBABILITIES = {"P": np.random.default_rng(7).dirichlet(np.ones(S), (B, 4, S)).astype(np.float32)}
@@ -174,18 +176,14 @@ def attention(smooth, normal, outliers):
 def test_into_the_values_of_attention(attention):
     after = attention()
     assert ("h", "MatMul 'v'") in places(after)
-    assert lines(after.model)[-8:] == [
-        line.replace("\n", "")
-        for line in (
-            lines(after.model)[-8],
-            "a/smoothed = Add (p/smoothed, b/smoothed)",
-            "s/smoothed = Reshape (a/smoothed, split)",
-            "t/smoothed = Transpose (s/smoothed)",
-            "c/smoothed = MatMul (P, t/smoothed)",
-            "u/smoothed = Transpose (c/smoothed)",
-            "h/smoothed = Reshape (u/smoothed, join)",
-            "Y = MatMul (h/smoothed, W/smoothed)",
-        )
+    assert lines(after.model)[-7:] == [
+        "a/smoothed = Add (p/smoothed, b/smoothed)",
+        "s/smoothed = Reshape (a/smoothed, split)",
+        "t/smoothed = Transpose (s/smoothed)",
+        "c/smoothed = MatMul (P, t/smoothed)",
+        "u/smoothed = Transpose (c/smoothed)",
+        "h/smoothed = Reshape (u/smoothed, join)",
+        "Y = MatMul (h/smoothed, W/smoothed)",
     ]
 
 
@@ -329,3 +327,20 @@ def test_minilm(measure, run_ort):
     assert max(gains) > 5
     for want, have in zip(run_ort(model, feeds[0]), run_ort(after.model, feeds[0]), strict=True):
         assert np.abs(want - have).max() <= 1e-5 * np.abs(want).max()  # 3 layers of float32
+
+
+def test_in_a_recipe(tmp_path, text_model, normal, outliers):
+    recipe = tmp_path / "smooth.toml"
+    table = '[[passes]]\npass = "smooth-quant"\ngood_enough_db = 99\n'
+    recipe.write_text(f'description = "smooth"\n{table}')
+    model = text_model(f"g ({X}) => ({Y}) {{ Y = MatMul (X, W) }}", W=normal(K, N))
+    feeds = [{"X": outliers(S, K)}]
+    for setting, alpha in (("search", None), ("0.5", 0.5)):
+        chosen = [f"smooth-quant.alpha={setting}"]
+        made = compile(model, recipe, feeds, overrides=chosen, verify="full")
+        (note,) = (
+            prop.value
+            for prop in made.model.graph.node[1].metadata_props
+            if prop.key == f"{PREFIX}smooth_alpha"
+        )
+        assert float(note) == (alpha or pytest.approx(0.7, abs=0.31))
