@@ -137,7 +137,8 @@ class VerificationEntry(Part):
     tensors_decoded: int = Field(description="encoded tensors unpacked and held against the source")
     unchecked: list[str] = Field(description="regions that could not be run, and why")
     model_difference: float | None = Field(
-        description="full: whole model against the source with decoded weights; else null"
+        description="full: whole model against the source with decoded weights; where activations "
+        "are rounded, as it was before that against the source; else null"
     )
     outputs: list[OutputEntry] = Field(
         default_factory=list, description="where activations are rounded: what became of outputs"

@@ -49,7 +49,7 @@ def print_report(report: CompileReport, console: Console) -> None:
     print_left_alone(_by_reason(report), console)
     print_fused(report, console)
     print_kept(report, console)
-    console.print(_checked(report.verification))
+    console.print(_checked(report.verification, bool(report.activations)))
     for output in report.verification.outputs:
         console.print(escape(_kept(output)))
     ratio = f"{totals.ratio:.2f}"
@@ -83,8 +83,8 @@ def _activations(entries: list[ActivationEntry]) -> str:
     return text + (f"; their products {span(losses, '{:.1f}', ' dB')}." if losses else ".")
 
 
-def _checked(checked: VerificationEntry) -> str:
-    """What was checked, in a sentence."""
+def _checked(checked: VerificationEntry, rounded: bool) -> str:
+    """What was checked, in a sentence. ``rounded``: activations are."""
     if checked.level == "off":
         return "Not checked (--verify off)."
     alike = checked.regions - checked.regions_run - len(checked.unchecked)
@@ -93,7 +93,8 @@ def _checked(checked: VerificationEntry) -> str:
     done += f", {len(checked.unchecked)} could not be" if checked.unchecked else ""
     done += f"; {checked.tensors_decoded} weights decoded." if checked.tensors_decoded else "."
     if checked.model_difference is not None:
-        done += f" Whole models differ by {checked.model_difference:.2g} at most."
+        models = "Up to the rounding of activations, whole models" if rounded else "Whole models"
+        done += f" {models} differ by {checked.model_difference:.2g} at most."
     return done
 
 

@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
 
 import numpy as np
 import onnx_graphsurgeon as gs
@@ -39,11 +38,6 @@ class CodedWeight:
         codes = self.tensor.codes.T if self.weight.gathered else self.tensor.codes
         self.codes = self._constant("codes", np.ascontiguousarray(codes))
         self.scale = self._constant("scale", self.tensor.scale)
-
-    @cached_property
-    def column(self) -> gs.Constant:
-        """The scale of each row of a table, [V, 1]."""
-        return self._constant("scale", self.tensor.scale[:, None])
 
     def matrix(self, draft: Draft) -> gs.Tensor:
         """The codes [K, N]."""

@@ -93,9 +93,11 @@ def measured(
 
 
 def _expected_sqnr_db(histogram: Histogram, made: Grid) -> float:
-    """Of values in the middle of their bins: a step of the grid is 32 bins or more."""
+    """Of values in the middle of their bins, zeros exact: a step is 32 bins or more, unless the
+    range is clipped."""
     middles = (np.arange(histogram.bins) + 0.5) * histogram.width
-    values, counts = np.concatenate([-middles[::-1], middles]), histogram.counts
+    values = np.concatenate([-middles[::-1], middles])
+    counts = histogram.without_zeros().counts
     noise = float(counts @ np.square(values - made.rounded(values)))
     signal = float(counts @ np.square(values))
     return 10.0 * math.log10(signal / noise) if noise and signal else math.inf

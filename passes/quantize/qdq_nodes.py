@@ -64,8 +64,11 @@ class QdqNodes:
             draft.add("DequantizeLinear", "Dequantize", [codes, coded.scale])
         else:
             steps = draft.cast("Steps", codes, np.float32)
-            scales = draft.add("Gather", "Scales", [coded.column, ids], axis=axis)
-            draft.add("Mul", "Rows", [steps, scales])
+            # the scales stay a vector: a matrix of them would be a table of its own to later passes
+            scales = draft.add("Gather", "Scales", [coded.scale, ids], axis=axis)
+            last = draft.constant("Axis", [-1], np.int64)
+            column = draft.add("Unsqueeze", "Column", [scales, last])
+            draft.add("Mul", "Rows", [steps, column])
         self.replacements[id(node)] = draft.take_place(node, self.by)
 
     def rounded_operand(self, node: gs.Node, slot: int, grid: Grid) -> None:

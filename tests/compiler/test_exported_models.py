@@ -89,6 +89,16 @@ def test_a_quantized_file_is_left_alone_with_reasons(name):
     assert all(map(np.array_equal, before, after))
 
 
+@pytest.mark.parametrize("recipe", ["int8-kl", "int8-dynamic"])
+@pytest.mark.parametrize("name", QUANTIZED)
+def test_a_quantized_file_is_left_alone_by_int8(name, recipe):
+    """Without calibration data: there is nothing to measure."""
+    report = compile(exported_models()[name], recipe).report
+    _, count = QUANTIZED[name]
+    already = [skip for skip in report.skipped if skip.reason.startswith(ALREADY)]
+    assert (len(already), report.tensors, report.activations) == (count, [], [])
+
+
 @pytest.mark.parametrize("name", [FUSED, *QUANTIZED])
 def test_every_matrix_is_accounted_for(name):
     path = exported_models()[name]

@@ -50,7 +50,8 @@ def test_notes(done, text_model, normal):
         for node in after.model.graph.node
     ]
     made = {"pass": "insert-qdq"}
-    assert [notes[i] for i in (0, 2, 3, 4, 5)] == [made, made, made, made, {}]
+    kinds = {"activation": "X", "activation_format": "uint8/tensor", "activation_method": "dynamic"}
+    assert [notes[i] for i in (0, 2, 3, 4, 5)] == [made | kinds, made, made, made, {}]
     assert (notes[1]["weight"], notes[1]["replaces"]) == ("W", "MatMul")
     assert after.model.graph.node[4].doc_string == "a line"
 

@@ -154,7 +154,7 @@ def test_weights_that_are_not_numbers(done, text_model, normal, x, bad, activati
     before = text_model(MATMUL, W=weights)
     text = "weight 'W' of MatMul 'product' holds NaN or infinite values"
     feeds = [{"X": np.abs(x) * 0}] * (activations == "static")
-    with pytest.raises(InputError, match=text if activations == "dynamic" else "W|Y"):
+    with pytest.raises(InputError, match=text):
         done(InsertQdq(activations=activations), before, *feeds)
 
 
