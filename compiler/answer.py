@@ -23,7 +23,6 @@ ROLES = {
     "values": "the outliers",
     "codes": "the codes",
     "scale": "the scale",
-    "row_scale": "the scale of each row",
     "zero_point": "the zero point",
 }
 

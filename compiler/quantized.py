@@ -17,8 +17,7 @@ from sardonyx.passes.fused import MICROSOFT
 from sardonyx.runtime_ops.ops import DOMAIN, INPUTS
 
 _INTEGER = ("codes", "scale", "zero_point")
-"""What holds a weight of integers; a scale for each row of a table, where those are looked up and
-scaled, is ``row_scale``."""
+"""What holds a weight of integers."""
 
 _SLOTS = {
     (MICROSOFT, "MatMulIntegerToFloat"): (1, 3, 5),
@@ -64,8 +63,7 @@ class Quantized:
         if "centroids" in self.parts:
             return self.parts["centroids"].shape[0]
         span = self.notes.span
-        scale = self.parts.get("scale") or self.parts["row_scale"]
-        return span[1] - span[0] if span else math.prod(scale.shape)
+        return span[1] - span[0] if span else math.prod(self.parts["scale"].shape)
 
     @property
     def outliers(self) -> int:
@@ -136,7 +134,7 @@ def _parts(placed: PlacedNode, held: Contents, notes: WeightNotes) -> dict[str, 
     if gobo:
         fits = len(parts) == len(INPUTS) and all(part.shape for part in parts.values())
     else:
-        fits = "codes" in parts and bool({"scale", "row_scale"} & parts.keys())
+        fits = {"codes", "scale"} <= parts.keys()
     if notes.span:
         first, end = notes.span
         widths = [part.shape[-1] if part.shape else 0 for part in parts.values()]
@@ -185,10 +183,12 @@ def _scale_behind(placed: PlacedNode, held: Contents) -> Iterator[tuple[str, str
 def _factors(names: list[str], held: Contents) -> Iterator[tuple[str, str]]:
     for name in names:
         maker = held.makers.get(name)
+        if maker and maker.op == "Unsqueeze" and maker.inputs:
+            maker = held.makers.get(maker.inputs[0])
         if name in held.tensors:
             yield "scale", name
         elif maker and maker.op == "Gather" and maker.inputs:
-            yield "row_scale", maker.inputs[0]
+            yield "scale", maker.inputs[0]
         elif maker and maker.op == "Mul":
             yield from (("scale", other) for other in maker.inputs if other in held.tensors)
 

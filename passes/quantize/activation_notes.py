@@ -6,7 +6,7 @@ from sardonyx.passes.journal import Activation
 def activation_notes(entry: Activation) -> dict[str, object]:
     """Notes beside those of a weight, as one op may round its activation itself."""
     optional = {
-        "activation_class": f"{entry.tensor_class}: {entry.class_reason}",
+        "activation_class": ": ".join(filter(None, (entry.tensor_class, entry.class_reason))),
         "activation_sqnr_db": _decibels(entry.sqnr_db),
         "product_sqnr_db": _decibels(entry.product_sqnr_db),
     }

@@ -4,7 +4,7 @@ import onnx
 import pytest
 
 from sardonyx.compiler import compile
-from sardonyx.compiler.notes import left_alone, recipe_of, weight_notes
+from sardonyx.compiler.notes import activation_notes, left_alone, recipe_of, weight_notes
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +85,19 @@ def noted(written, key, value):
 )
 def test_notes_that_another_hand_changed_are_none(compiled, key, value):
     assert weight_notes(noted(encoded(compiled.model), key, value)) is None
+
+
+@pytest.mark.parametrize(
+    ("written", "range_"), [("-1 to 2e-09", (-1, 2e-9)), ("0 to 1e+30", (0, 1e30)), ("", None)]
+)
+def test_the_range_of_an_activation(written, range_):
+    node = onnx.NodeProto()
+    for key, value in {"activation": "X", "activation_range": written}.items():
+        node.metadata_props.add(key=f"sardonyx.{key}", value=value)
+    assert activation_notes(node) is None
+    for key, value in {"activation_format": "uint8/tensor", "activation_method": "ema"}.items():
+        node.metadata_props.add(key=f"sardonyx.{key}", value=value)
+    assert activation_notes(node).range == range_
 
 
 @pytest.mark.parametrize("name", ["V\u2028V", "V\rV", "V: V", "V"])

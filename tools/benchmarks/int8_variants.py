@@ -19,8 +19,9 @@ from peers import dynamic_int8, static_int8
 from sardonyx.compiler import compile
 
 DYNAMIC_RECIPE = "int8-dynamic"
-KL_ONLY = ["insert-qdq.method=kl"]
-"""Overrides that make the static recipe take KL thresholds for every tensor."""
+KL_ONLY = ["insert-qdq.mode=symmetric", "smooth-quant.least_gain_db=1000"]
+"""Overrides that make the static recipe take a symmetric KL threshold for every tensor, as the paper
+does, and smooth next to nothing."""
 
 STATIC_TARGETS = ("portable", "cpu", "cpu-vnni")
 

@@ -76,7 +76,13 @@ def test_text(model_of, merged, held, x, biased, opset):
     codes, scale, *bias = (f"Q/Merged/{part}" for part in parts)
     assert list(linear.input) == ["X", codes, "s", scale, "z", *([""] * biased), *bias]
     assert (linear.op_type, linear.name) == ("MatMulIntegerToFloat", "Q/Merged")
-    assert {prop.value for prop in linear.metadata_props} == {"merge-projections", "Q\nV\nW"}
+    assert {prop.key.removeprefix("sardonyx."): prop.value for prop in linear.metadata_props} == {
+        "pass": "merge-projections",
+        "merged": "Q\nV\nW",
+        "part1.columns": "0 to 8",
+        "part2.columns": "8 to 16",
+        "part3.columns": "16 to 40",
+    }
     assert (split.op_type, list(split.output)) == ("Split", ["yQ", "yV", "yW"])
     assert constant(after.model, split.input[1]).tolist() == [8, 8, 24]
     together = np.concatenate([held[name] for name in "QVW"], axis=1)
@@ -84,6 +90,18 @@ def test_text(model_of, merged, held, x, biased, opset):
     (entry,) = after.journal.fused
     assert (entry.node, entry.replaced) == ("Q/Merged", 3)
     assert entry.reason == "3 products of one activation: one product of 40 columns"
+
+
+def test_notes_of_each_product(model_of, merged, x):
+    model = model_of(products("Q", "V"))
+    for node in model.graph.node[:2]:
+        node.metadata_props.add(key="sardonyx.weight", value=f"weight of {node.name}")
+        node.metadata_props.add(key="own", value="stays behind")
+    linear = merged(model, {"X": x}).model.graph.node[0]
+    notes = {prop.key: prop.value for prop in linear.metadata_props}
+    assert notes["sardonyx.part1.weight"] == "weight of Q"
+    assert notes["sardonyx.part2.weight"] == "weight of V"
+    assert "own" not in "".join(notes)
 
 
 def test_scales_of_equal_value(model_of, merged, x):
