@@ -241,6 +241,8 @@ def test_notes(done, text_model, normal, x):
         "product": {
             "pass": "insert-qdq",
             "replaces": "MatMul",
+            "replaced_node": "product",
+            "bias": "b",
             "weight": "W",
             "original": "float32 [64, 96]",
             "role": "other",
