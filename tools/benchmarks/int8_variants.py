@@ -20,8 +20,8 @@ from sardonyx.compiler import compile
 
 DYNAMIC_RECIPE = "int8-dynamic"
 KL_ONLY = ["insert-qdq.mode=symmetric", "smooth-quant.least_gain_db=1000"]
-"""Overrides that make the static recipe take a symmetric KL threshold for every tensor, as the paper
-does, and smooth next to nothing."""
+"""Overrides that make the static recipe take a symmetric KL threshold for every tensor, as the
+paper does, and smooth next to nothing."""
 
 STATIC_TARGETS = ("portable", "cpu", "cpu-vnni")
 
