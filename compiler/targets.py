@@ -57,7 +57,10 @@ _UNFUSED: tuple[Pass, ...] = (
 )
 """Whatever somebody fused becomes standard ops."""
 
-_PORTABLE = Target(prepare=_UNFUSED, standard=True)
+_PORTABLE = Target(
+    prepare=_UNFUSED, standard=True, defaults={"smooth-quant": {"good_enough_db": 60.0}}
+)
+"""How much a Mul costs is not known there, and what it gains is."""
 
 
 _ALL_BITS = {"insert-qdq": {"weight_bits": 8}, "smooth-quant": {"weight_bits": 8}}

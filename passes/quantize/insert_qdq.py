@@ -13,7 +13,7 @@ from sardonyx.passes.candidates import candidates, notes
 from sardonyx.passes.facts import CONSTANTS_ARE_INITIALIZERS
 from sardonyx.passes.journal import Activation, Encoded, Journal, Miss, Watched
 from sardonyx.passes.quantize.activation_notes import activation_notes
-from sardonyx.passes.quantize.coded_weights import Chosen, CodedWeight, coded_weights
+from sardonyx.passes.quantize.coded_weights import Chosen, CodedWeight, Sharing, coded_weights
 from sardonyx.passes.quantize.grids import GridSettings, KlMode, Measured, RangeMethod
 from sardonyx.passes.quantize.observers.find import Solver
 from sardonyx.passes.quantize.operands import Operands, activation_products
@@ -47,9 +47,9 @@ class InsertQdq(Pass):
 
     Of weights, symmetric: ``weight_bits``: 7 cannot saturate the 16-bit sums of processors without
     VNNI, 8 can. ``per``: ``channel``: a scale for each column. ``embeddings``: tables too, in 8
-    bits, a scale for each row or, ``embedding_per = "tensor"``, for all. ``bias``: ``int32``: in
-    units of the product (Jacob et al. 2018), or ``float`` as it is. ``min_weights``: smaller ones
-    are left alone.
+    bits; ``embedding_per``: ``channel``: a scale for each row, ``tensor``: one for all, or ``best``
+    (`coded_weights.Sharing`). ``bias``: ``int32``: in units of the product (Jacob et al. 2018), or
+    ``float`` as it is. ``min_weights``: smaller ones are left alone.
 
     Does not fire on a weight
 
@@ -77,7 +77,7 @@ class InsertQdq(Pass):
     weight_bits: Annotated[int, Field(ge=2, le=8)] = 7
     per: Per = "channel"
     embeddings: bool = True
-    embedding_per: Per = "channel"
+    embedding_per: Sharing = "best"
     bias: Literal["int32", "float"] = "int32"
     min_weights: Annotated[int, Field(ge=1)] = 4096
 

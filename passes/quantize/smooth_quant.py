@@ -61,8 +61,8 @@ class SmoothQuant(Pass):
     """
 
     alpha: Literal["search"] | Annotated[float, Field(ge=0, le=1)] = "search"
-    good_enough_db: float = 40.0
-    least_gain_db: float = 1.0
+    good_enough_db: float = 28.0
+    least_gain_db: float = 2.0
     weight_bits: Annotated[int, Field(ge=2, le=8)] = 7
     rows: Annotated[int, Field(ge=1)] = 256
     explicit: bool = True
