@@ -46,7 +46,7 @@ class ProductSample:
         rows = self.rows if scale is None else self.rows / scale
         rows = rows if grid is None else grid.rounded(rows)
         kept = [_rounded(weight, weight_bits, scale) for weight in self.weights]
-        return _row_sqnr_db(self.outputs, _multiplied(rows, kept))
+        return row_sqnr_db(self.outputs, _multiplied(rows, kept))
 
 
 def _rounded(weight: Floats, bits: int | None, scale: Floats | None) -> Floats:
@@ -54,7 +54,8 @@ def _rounded(weight: Floats, bits: int | None, scale: Floats | None) -> Floats:
     return scaled if bits is None else encode(scaled, bits)[0].decode()
 
 
-def _row_sqnr_db(wanted: Floats, given: Floats) -> float:
+def row_sqnr_db(wanted: Floats, given: Floats) -> float:
+    """The mean over rows of each row's noise over its signal, in dB; inf: no error."""
     signal = np.square(wanted, dtype=np.float64).sum(axis=1)
     noise = np.square(wanted - given, dtype=np.float64).sum(axis=1)
     share = float(np.mean(noise[signal > 0] / signal[signal > 0])) if signal.any() else 0.0

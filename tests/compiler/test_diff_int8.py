@@ -36,7 +36,7 @@ def test_a_weight_is_held_against_what_it_was(request, bert, differ, form):
         assert b.sqnr_db == pytest.approx(entry.sqnr_db, abs=0.005)  # two digits are noted
     formats = {form.format: form for form in found.formats}
     assert formats["uniform7/channel"].b == 12
-    assert formats["uniform8/channel"].b == 2
+    assert formats["uniform8/tensor"].b == 2
     assert "int8" not in formats
 
 

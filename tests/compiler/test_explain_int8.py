@@ -81,7 +81,7 @@ def test_what_was_merged(explained):
 def test_a_table(explained):
     name = "embeddings.word_embeddings.weight"
     facts = facts_on(explained(), name)
-    assert facts["is"] == "uniform8/channel: 8-bit codes, a scale for each of 1,000 rows"
+    assert facts["is"] == "uniform8/tensor: 8-bit codes, one scale"
     assert "products" not in facts
     verdict = explained().about("/embeddings/word_embeddings/Gather").verdict
     assert verdict == "Gather became Gather '/embeddings/word_embeddings/Gather/Codes'"

@@ -54,7 +54,7 @@ def test_diff_shows_what_was_lost(cli, compiled):
     text = shown(cli, "diff", "bert.onnx", compiled("portable"))
     lines = text.splitlines()
     assert max(map(len, lines)) <= 80
-    (row,) = (line for line in lines if line.startswith("\u2502 uniform8/channel"))
+    (row,) = (line for line in lines if line.startswith("\u2502 uniform8/tensor"))
     assert row.split("\u2502")[-2].strip().endswith((" dB", " to"))
     assert "float32 -> uniform7/channel" in text
     lines = shown(cli, "diff", "portable.onnx", compiled("cpu")).splitlines()

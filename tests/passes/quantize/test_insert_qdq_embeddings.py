@@ -24,9 +24,17 @@ def stored(table, bits, per):
     return tensor, tensor.decode().T
 
 
+def test_rows_share_a_scale_where_the_mean_row_bears_it(done, text_model, normal):
+    alike, apart = normal(100, 64), normal(100, 64)
+    apart[7] *= 100  # hardly a part of its energy is lost, but all of the others
+    for table, format in ((alike, "uniform8/tensor"), (apart, "uniform8/channel")):
+        after = done(InsertQdq(), text_model(GATHER, W=table))
+        assert str(after.encoded["W"].format) == format
+
+
 def test_a_scale_for_each_row(done, text_model, run_ort, normal):
     table = normal(100, 64)
-    after = done(PASS, text_model(GATHER, W=table))
+    after = done(InsertQdq(embedding_per="channel"), text_model(GATHER, W=table))
     assert after.wiring == [
         "lookup/Codes:0 = Gather (W.codes, I)",
         "lookup/Steps:0 = Cast (lookup/Codes:0)",
