@@ -67,7 +67,7 @@ def variants(sentences: Sentences, recipe: str) -> dict[str, Make]:
     """Everything that is measured, ours first."""
     return (
         static_ours(sentences, recipe)
-        | kl_only(sentences, recipe)
+        | kl_only(sentences)
         | dynamic_ours(sentences, "portable")
         | static_peers(sentences)
         | DYNAMIC_PEERS

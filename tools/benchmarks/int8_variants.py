@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -19,9 +19,8 @@ from peers import dynamic_int8, static_int8
 from sardonyx.compiler import compile
 
 DYNAMIC_RECIPE = "int8-dynamic"
-KL_ONLY = ["insert-qdq.mode=symmetric", "smooth-quant.least_gain_db=1000"]
-"""Overrides that make the static recipe take a symmetric KL threshold for every tensor, as the
-paper does, and smooth next to nothing."""
+KL_ONLY = Path(__file__).with_name("kl_only.toml")
+"""The paper's thresholds, and nothing that departs from them."""
 
 STATIC_TARGETS = ("portable", "cpu", "cpu-vnni")
 
@@ -40,9 +39,8 @@ def ours(
     path: Path,
     output: Path,
     sentences: Sentences,
-    recipe: str,
+    recipe: str | Path,
     target: str,
-    overrides: Sequence[str] = (),
 ) -> None:
     """A compile, on sentences as text."""
     with TemporaryDirectory(dir=output.parent) as folder:
@@ -53,7 +51,6 @@ def ours(
             text,
             target,
             tokenizer=tokenizer,
-            overrides=overrides,
             verify="off",
         ).save(output)
 
@@ -72,10 +69,9 @@ def static_ours(sentences: Sentences, recipe: str) -> dict[str, Make]:
     return dict(zip(static_names(recipe), makers, strict=True))
 
 
-def kl_only(sentences: Sentences, recipe: str) -> dict[str, Make]:
+def kl_only(sentences: Sentences) -> dict[str, Make]:
     """The static recipe as the paper has it."""
-    make = partial(ours, sentences=sentences, recipe=recipe, target="portable", overrides=KL_ONLY)
-    return {f"{recipe}, KL only": make}
+    return {"KL alone": partial(ours, sentences=sentences, recipe=KL_ONLY, target="portable")}
 
 
 def dynamic_ours(sentences: Sentences, target: str) -> dict[str, Make]:

@@ -36,7 +36,11 @@ class RowSample(Statistic):
         values = values.reshape(-1, values.shape[-1])
         which = kept(values)
         values = values if which is True else values[which.all(axis=1)]
-        return self.merge(RowSample(self.rows, values, _hashes(values)))
+        hashes = _hashes(values)
+        if self.hashes.size == self.rows:  # few rows of later samples get in
+            small = hashes < self.hashes[-1]
+            values, hashes = values[small], hashes[small]
+        return self.merge(RowSample(self.rows, values, hashes))
 
     def merge(self, other: "RowSample") -> Self:
         """The sample of both's rows."""
