@@ -30,6 +30,8 @@ def main() -> None:
     text = "calibrate on, train and test with N sentences at most"
     parser.add_argument("--sentences", type=int, metavar="N", help=text)
     parser.add_argument("--recipe", default="int8-kl", help="stands where int8-kl does")
+    text = "accuracy of those alone whose names begin so"
+    parser.add_argument("--variants", nargs="+", metavar="START", help=text)
     options = parser.parse_args()
     run_parts("int8", options)
 
