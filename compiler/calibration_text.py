@@ -47,12 +47,9 @@ class Sentences(Data):
         pad = (tokenizer.padding or {}).get("pad_id", 0)
         tokenizer.no_padding()
         for number, sentence in self._sentences():
-            encoding = tokenizer.encode(sentence)
-            if not encoding.ids:
-                raise InputError(
-                    f"'{self.source}', line {number}: the tokenizer makes no token of it"
-                )
-            yield Row(f"'{self.source}', line {number}", _feeds(encoding, inputs, length, pad))
+            label = f"'{self.source}', line {number}"
+            encoding = _encoded(tokenizer, sentence, label)
+            yield Row(label, _feeds(encoding, inputs, length, pad))
 
     def _sentences(self) -> Iterator[tuple[int, str]]:
         """Each sentence with the number of its line."""
@@ -88,6 +85,16 @@ def _loaded(path: Path) -> Tokenizer:
         raise InputError(f"cannot read '{path}': {error.strerror or error}") from error
     except Exception as error:  # the library raises nothing more precise
         raise InputError(f"'{path}' is not a tokenizer.json: {first_line(error)}") from error
+
+
+def _encoded(tokenizer: Tokenizer, sentence: str, label: str) -> Encoding:
+    try:
+        encoding = tokenizer.encode(sentence)
+    except Exception as error:  # the library raises nothing more precise
+        raise InputError(f"{label}: the tokenizer fails on it: {first_line(error)}") from error
+    if not encoding.ids:
+        raise InputError(f"{label}: the tokenizer makes no token of it")
+    return encoding
 
 
 def _fixed_length(inputs: Inputs) -> int | None:

@@ -54,9 +54,12 @@ class ModelInput:
             )
 
     def check_values(self, array: NDArray[np.generic], label: str, hint: str) -> None:
-        """InputError if the array holds what is no row of the table that it is looked up in."""
-        if self.rows is None or not array.size:
+        """InputError if the array holds what is no row of the table that it is looked up in, or
+        nothing to look up."""
+        if self.rows is None:
             return
+        if not array.size:
+            raise InputError(f"{label}: '{self.name}' is empty, of shape {list(array.shape)}")
         low, high = int(array.min()), int(array.max())
         if low < 0 or high >= self.rows:
             raise InputError(

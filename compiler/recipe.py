@@ -169,12 +169,21 @@ def _build(cls: type[Pass], arguments: dict[str, Any]) -> Pass:
     try:
         return TypeAdapter(cls).validate_python(arguments)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join([cls.name, *map(str, first["loc"])])
-        place = place.removesuffix(".default").removesuffix(".[key]")
-        message = first["msg"].removeprefix("Value error, ")
-        given = f" (got {first['input']!r})" if first["loc"] else ""
-        raise InputError(f"{place}: {message}{given}") from error
+        raise InputError(f"{cls.name}{_mistake(error, arguments)}") from error
+
+
+def _mistake(error: ValidationError, arguments: Mapping[str, Any]) -> str:
+    """The first mistake in some arguments: which, what it should be, what it is."""
+    first, *more = error.errors()
+    if not first["loc"]:
+        return f": {first['msg'].removeprefix('Value error, ')}"
+    loc, messages = first["loc"], [first["msg"].removeprefix("Value error, ")]
+    if len(loc) > 1 and first["input"] is arguments.get(str(loc[0])):  # fits no type of a union
+        others = [e["msg"] for e in more if e["loc"][0] == loc[0]]
+        messages += [message.removeprefix("Input should be ") for message in others]
+        loc = loc[:1]
+    place = "".join(f".{part}" for part in loc).removesuffix(".default").removesuffix(".[key]")
+    return f"{place}: {' or '.join(messages)} (got {first['input']!r})"
 
 
 def _nearest(name: str, known: Sequence[str] | Mapping[str, Any]) -> str:

@@ -107,6 +107,7 @@ def _trimmed(row: Row, inputs: Inputs) -> Sample:
     masks = [one for one in inputs if _is_mask(one, feeds[one.name])]
     for mask in masks:
         axes = _sharing(mask, inputs, feeds)
+        _check_lengths(mask, axes, feeds, row.label)
         length = max((_shown(feeds[m.name]) for m in masks if (m.name, 1) in axes), default=0)
         for name, axis in axes:
             feeds[name] = feeds[name].take(range(length), axis)
@@ -145,6 +146,17 @@ def _sharing(mask: ModelInput, inputs: Inputs, feeds: Feeds) -> list[tuple[str, 
         free = [one for one in inputs if not isinstance(_dim(one), int)]
         axes = [(one.name, 1) for one in free if feeds[one.name].shape[1:2] == (length,)]
     return axes if len(axes) > 1 else []
+
+
+def _check_lengths(mask: ModelInput, axes: list[tuple[str, int]], feeds: Feeds, label: str) -> None:
+    """InputError unless all these axes are as long as the mask's."""
+    length = feeds[mask.name].shape[1]
+    for name, axis in axes:
+        if feeds[name].shape[axis] != length:
+            raise InputError(
+                f"{label}: '{name}' has {feeds[name].shape[axis]} positions and its mask "
+                f"'{mask.name}' {length}"
+            )
 
 
 def _dim(one: ModelInput) -> int | str | None:

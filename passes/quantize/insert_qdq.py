@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import onnx_graphsurgeon as gs
-from pydantic import Field
+from pydantic import Field, FiniteFloat
 
 from sardonyx.passes.base import Pass
 from sardonyx.passes.candidates import candidates, notes
@@ -71,7 +71,7 @@ class InsertQdq(Pass):
     symmetric: bool = False
     signed: bool = False
     sparse: Literal["float", "quantize"] = "float"
-    least_db: float = 8.0
+    least_db: FiniteFloat = 8.0
     ruined: Literal["dynamic", "float"] = "dynamic"
     act_act: bool = False
     weight_bits: Annotated[int, Field(ge=2, le=8)] = 7

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import onnx_graphsurgeon as gs
-from pydantic import Field
+from pydantic import Field, FiniteFloat
 
 from sardonyx.passes.base import Pass
 from sardonyx.passes.facts import CONSTANTS_ARE_INITIALIZERS
@@ -61,8 +61,8 @@ class SmoothQuant(Pass):
     """
 
     alpha: Literal["search"] | Annotated[float, Field(ge=0, le=1)] = "search"
-    good_enough_db: float = 28.0
-    least_gain_db: float = 2.0
+    good_enough_db: FiniteFloat = 28.0
+    least_gain_db: FiniteFloat = 2.0
     weight_bits: Annotated[int, Field(ge=2, le=8)] = 7
     rows: Annotated[int, Field(ge=1)] = 256
     explicit: bool = True

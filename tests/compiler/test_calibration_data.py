@@ -212,6 +212,15 @@ def test_sentences_and_tokenizers_that_do_not_fit(tmp_path, tokenizer, batch):
     )
 
 
+def test_a_tokenizer_without_a_token_for_unknown_words(tmp_path):
+    Tokenizer(models.WordLevel({"one": 1})).save(str(tmp_path / "tokenizer.json"))
+    path = tmp_path / "s.txt"
+    path.write_text("one\ntwo\n")
+    assert refusal(path, tmp_path / "tokenizer.json").startswith(
+        f"'{path}', line 2: the tokenizer fails on it: "
+    )
+
+
 @pytest.mark.parametrize(
     ("line", "text"),
     [

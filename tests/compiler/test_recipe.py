@@ -158,6 +158,32 @@ def test_values_out_of_range(override, message):
     assert refusal("gobo", [override]).startswith(message)
 
 
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "smooth-quant.alpha=2",
+            "smooth-quant.alpha: Input should be 'search' or less than or equal to 1 (got 2)",
+        ),
+        (
+            "smooth-quant.alpha=half",
+            "smooth-quant.alpha: Input should be 'search' or a valid number, unable to parse "
+            "string as a number (got 'half')",
+        ),
+        (
+            "smooth-quant.good_enough_db=nan",
+            "smooth-quant.good_enough_db: Input should be a finite number (got nan)",
+        ),
+        (
+            "insert-qdq.least_db=nan",
+            "insert-qdq.least_db: Input should be a finite number (got nan)",
+        ),
+    ],
+)
+def test_values_out_of_range_for_integers(override, message):
+    assert refusal("int8-kl", [override]) == message
+
+
 def test_a_file_of_the_user(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text(RECIPE)

@@ -182,6 +182,21 @@ def test_a_fixed_size_that_is_another():
         samples(inputs(ids=["b", "s"], flag=[2]), {"ids": [[1]], "flag": [1, 2, 3]})
 
 
+@pytest.mark.parametrize("shown", [[[1]], [[1, 1, 1]]])
+def test_a_mask_of_another_length(shown):
+    with pytest.raises(InputError) as error:
+        samples(BERT, {"ids": [[5, 6]], "mask": shown})
+    assert str(error.value) == (
+        "sample 0 of calibration batch 0: 'ids' has 2 positions and its mask 'mask' "
+        f"{len(shown[0])}"
+    )
+
+
+def test_samples_without_a_token():
+    with pytest.raises(InputError, match=r"^sample 0 of .*: 'ids' is empty, of shape \[1, 0\]$"):
+        samples(BERT, {"ids": np.zeros((2, 0), int), "mask": np.zeros((2, 0), int)})
+
+
 @pytest.mark.parametrize("token", [100, -1])
 def test_tokens_beyond_the_vocabulary(token):
     with pytest.raises(InputError) as error:
