@@ -220,6 +220,8 @@ class Explainer:
         made_by = pass_of(node.node)
         if made_by:
             return f"{node.op}, made by pass {made_by} of recipe {self.recipe}"
+        if node.op == "MatMul" and self.recipe.startswith("int8"):
+            return "MatMul, not touched: of two activations, which act_act of insert-qdq quantizes"
         return f"{node.op}, not touched: it has no weight that was quantized"
 
     def _value(self, name: str) -> Answer | None:
