@@ -57,13 +57,12 @@ _UNFUSED: tuple[Pass, ...] = (
 )
 """Whatever somebody fused becomes standard ops."""
 
-_PORTABLE = Target(
-    prepare=_UNFUSED, standard=True, defaults={"smooth-quant": {"good_enough_db": 60.0}}
-)
-"""How much a Mul costs is not known there, and what it gains is."""
+_ACCURATE: dict[str, Any] = {"good_enough_db": 60.0}
+"""Of smooth-quant: a Mul wherever it gains something, on targets that are not for speed."""
 
+_PORTABLE = Target(prepare=_UNFUSED, standard=True, defaults={"smooth-quant": _ACCURATE})
 
-_ALL_BITS = {"insert-qdq": {"weight_bits": 8}, "smooth-quant": {"weight_bits": 8}}
+_ALL_BITS = {"insert-qdq": {"weight_bits": 8}, "smooth-quant": {"weight_bits": 8} | _ACCURATE}
 """Where sums of products do not saturate."""
 
 

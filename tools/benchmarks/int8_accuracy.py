@@ -15,7 +15,6 @@ from int8_variants import (
     DYNAMIC_PEERS,
     ONE_LENGTH,
     Make,
-    accurate,
     attempt,
     dynamic_ours,
     kl_only,
@@ -71,7 +70,6 @@ def variants(sentences: Sentences, recipe: str) -> dict[str, Make]:
     """Everything that is measured, ours first."""
     return (
         static_ours(sentences, recipe)
-        | accurate(sentences, recipe)
         | kl_only(sentences)
         | dynamic_ours(sentences, "portable")
         | static_peers(sentences)

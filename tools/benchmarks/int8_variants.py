@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -21,9 +21,6 @@ from sardonyx.compiler import compile
 DYNAMIC_RECIPE = "int8-dynamic"
 KL_ONLY = Path(__file__).with_name("kl_only.toml")
 """The paper's thresholds, and nothing that departs from them."""
-
-ACCURATE = ["smooth-quant.good_enough_db=60"]
-"""A Mul wherever it gains something, which takes time."""
 
 STATIC_TARGETS = ("portable", "cpu", "cpu-vnni")
 
@@ -44,7 +41,6 @@ def ours(
     sentences: Sentences,
     recipe: str | Path,
     target: str,
-    overrides: Sequence[str] = (),
 ) -> None:
     """A compile, on sentences as text."""
     with TemporaryDirectory(dir=output.parent) as folder:
@@ -55,7 +51,6 @@ def ours(
             text,
             target,
             tokenizer=tokenizer,
-            overrides=overrides,
             verify="off",
         ).save(output)
 
@@ -72,12 +67,6 @@ def static_ours(sentences: Sentences, recipe: str) -> dict[str, Make]:
         for target in STATIC_TARGETS
     )
     return dict(zip(static_names(recipe), makers, strict=True))
-
-
-def accurate(sentences: Sentences, recipe: str) -> dict[str, Make]:
-    """The static recipe at its most accurate."""
-    make = partial(ours, sentences=sentences, recipe=recipe, target="cpu-vnni", overrides=ACCURATE)
-    return {f"{recipe}, cpu-vnni, good_enough_db=60": make}
 
 
 def kl_only(sentences: Sentences) -> dict[str, Make]:
