@@ -4,9 +4,12 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from sardonyx.passes.journal import Encoded, Journal, Skip
+from sardonyx.passes.roles import Place
 from sardonyx.passes.scopes import scopes
 from sardonyx.passes.tied import TiedWeight, tied_weights
 from sardonyx.passes.weights import WeightUse, other_constants, weight_count
+from sardonyx.runtime_ops.coded import CodedTensor
+from sardonyx.runtime_ops.errors import InputError
 
 
 def candidates(
@@ -38,6 +41,34 @@ def _skip(weight: TiedWeight, outputs: list[gs.Tensor], min_weights: int) -> Ski
         reason = f"small: {weight.size} weights, fewer than {min_weights}"
         return weight.skip(reason, eligible=False)
     return None
+
+
+def entry_of(
+    weight: TiedWeight, place: Place, tensor: CodedTensor, sqnr_db: float, compute: str
+) -> Encoded:
+    """The record of an encoded weight."""
+    return Encoded(
+        name=weight.name,
+        nodes=tuple(use.node.name for use in weight.uses),
+        op=weight.uses[0].node.op,
+        place=place,
+        views=weight.views,
+        tensor=tensor,
+        format=tensor.format,
+        sqnr_db=sqnr_db,
+        bytes_before=weight.nbytes,
+        bytes_after=tensor.nbytes,
+        compute=compute,
+    )
+
+
+def unsound(weight: TiedWeight, error: ValueError) -> InputError:
+    """What to raise where a codec refuses the values of a weight."""
+    node = weight.uses[0].node
+    return InputError(
+        f"weight '{weight.name}' of {node.op} '{node.name}' {error}; "
+        "such values cannot be encoded: repair the model first"
+    )
 
 
 def notes(by: str, entry: Encoded) -> dict[str, object]:

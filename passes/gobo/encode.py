@@ -11,17 +11,16 @@ import onnx_graphsurgeon as gs
 from pydantic import Field
 
 from sardonyx.passes.base import Pass
-from sardonyx.passes.candidates import candidates, notes
+from sardonyx.passes.candidates import candidates, entry_of, notes, unsound
 from sardonyx.passes.facts import CONSTANTS_ARE_INITIALIZERS
 from sardonyx.passes.gobo.lower import lower
 from sardonyx.passes.gobo.role_bits import Bits, BitsTable, LayerCounts, bits_for, bits_table
-from sardonyx.passes.journal import Encoded, Journal
+from sardonyx.passes.journal import Journal
 from sardonyx.passes.rewrite import Replacements, replace_nodes
 from sardonyx.passes.roles import Place, weight_places
 from sardonyx.passes.tied import TiedWeight
 from sardonyx.passes.weights import weight_uses
 from sardonyx.runtime_ops.codebook import Solver
-from sardonyx.runtime_ops.errors import InputError
 from sardonyx.runtime_ops.gobo import GoboTensor, Loss, Settings, encode
 from sardonyx.runtime_ops.int8_product import MOST_ROWS
 from sardonyx.runtime_ops.ops import Compute
@@ -101,7 +100,7 @@ class Gobo(Pass):
                 journal.skipped.append(weight.skip(reason, eligible=True))
                 continue
             place = places[id(weight.view.constant)]
-            entry = _entry(weight, place, tensor, loss, self._compute(weight))
+            entry = entry_of(weight, place, tensor, loss.sqnr_db, self._compute(weight))
             journal.encoded.append(entry)
             replacements |= lower(weight, tensor, notes(self.name, entry), entry.compute)
         replace_nodes(graph, replacements)
@@ -154,26 +153,4 @@ class Gobo(Pass):
         try:
             return encode(weight.view.matrix(), settings)
         except ValueError as error:
-            node = weight.uses[0].node
-            raise InputError(
-                f"weight '{weight.name}' of {node.op} '{node.name}' {error}; "
-                "such values cannot be encoded: repair the model first"
-            ) from error
-
-
-def _entry(
-    weight: TiedWeight, place: Place, tensor: GoboTensor, loss: Loss, compute: str
-) -> Encoded:
-    return Encoded(
-        name=weight.name,
-        nodes=tuple(use.node.name for use in weight.uses),
-        op=weight.uses[0].node.op,
-        place=place,
-        views=weight.views,
-        tensor=tensor,
-        format=tensor.format,
-        sqnr_db=loss.sqnr_db,
-        bytes_before=weight.nbytes,
-        bytes_after=tensor.nbytes,
-        compute=compute,
-    )
+            raise unsound(weight, error) from error

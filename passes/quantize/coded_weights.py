@@ -10,11 +10,11 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
+from sardonyx.passes.candidates import unsound
 from sardonyx.passes.journal import Journal
 from sardonyx.passes.quantize.product_error import row_sqnr_db
 from sardonyx.passes.rewrite import Draft
 from sardonyx.passes.tied import TiedWeight
-from sardonyx.runtime_ops.errors import InputError
 from sardonyx.runtime_ops.uniform import Per, UniformTensor, encode
 
 Sharing = Literal[Per, "best"]
@@ -71,11 +71,7 @@ def coded_weights(
                 tensor, db = encode(matrix, bits, "channel")
             return CodedWeight(weight, tensor, db)
         except ValueError as error:
-            node = weight.uses[0].node
-            raise InputError(
-                f"weight '{weight.name}' of {node.op} '{node.name}' {error}; "
-                "such values cannot be encoded: repair the model first"
-            ) from error
+            raise unsound(weight, error) from error
 
     done = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:

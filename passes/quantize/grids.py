@@ -76,18 +76,15 @@ def measured(
         product = products.sqnr_db(made, None) if products else loss
         return Measured(made, found, kind, loss, product)
 
-    moving = next((s for s in statistics if isinstance(s, MovingRange)), None)
-    if moving:
+    if settings.method == "ema":
+        moving = next(s for s in statistics if isinstance(s, MovingRange))
         return tried(moving.range(settings.symmetric))
     plain = Settings(
-        "kl" if settings.method == "ema" else settings.method,
-        "naive" if settings.mode == "best" else settings.mode,
+        settings.method,
         symmetric=settings.symmetric,
         percentile=settings.percentile,
         solver=settings.solver,
     )
-    if settings.method != "kl" or settings.mode != "best":
-        return tried(find_range(histogram, plain))
     found = [tried(find_range(histogram, replace(plain, mode=mode))) for mode in _modes(settings)]
     return max(found, key=lambda one: one.product_sqnr_db)
 
@@ -104,5 +101,10 @@ def _expected_sqnr_db(histogram: Histogram, made: Grid) -> float:
 
 
 def _modes(settings: GridSettings) -> tuple[Mode, ...]:
-    """Of a symmetric grid one threshold is enough."""
+    """Those to try: other methods than ``kl`` have none to choose from, and of a symmetric grid one
+    threshold is enough."""
+    if settings.mode != "best":
+        return (settings.mode,)
+    if settings.method != "kl":
+        return _MODES[:1]
     return ("naive", "symmetric") if settings.symmetric else _MODES

@@ -9,9 +9,9 @@ import onnx_graphsurgeon as gs
 from pydantic import Field, FiniteFloat
 
 from sardonyx.passes.base import Pass
-from sardonyx.passes.candidates import candidates, notes
+from sardonyx.passes.candidates import candidates, entry_of, notes
 from sardonyx.passes.facts import CONSTANTS_ARE_INITIALIZERS
-from sardonyx.passes.journal import Activation, Encoded, Journal, Miss, Watched
+from sardonyx.passes.journal import Activation, Journal, Miss, Watched
 from sardonyx.passes.quantize.activation_notes import activation_notes
 from sardonyx.passes.quantize.coded_weights import Chosen, CodedWeight, Sharing, coded_weights
 from sardonyx.passes.quantize.grids import GridSettings, KlMode, Measured, RangeMethod
@@ -19,7 +19,7 @@ from sardonyx.passes.quantize.observers.find import Solver
 from sardonyx.passes.quantize.operands import Operands, activation_products
 from sardonyx.passes.quantize.products import product_uses
 from sardonyx.passes.quantize.qdq_nodes import QdqNodes, insert
-from sardonyx.passes.roles import Place, weight_places
+from sardonyx.passes.roles import weight_places
 from sardonyx.passes.scopes import is_constant, scopes
 from sardonyx.passes.tied import TiedWeight
 from sardonyx.passes.weights import WeightUse, weight_uses
@@ -123,7 +123,9 @@ class InsertQdq(Pass):
                 skip = each.weight.skip(obstacle or ruin, eligible=bool(ruin))
                 journal.skipped.append(skip)
                 continue
-            entry = _entry(each, places[id(each.weight.view.constant)], ruin)
+            place = places[id(each.weight.view.constant)]
+            compute = _compute(each, ruin)
+            entry = entry_of(each.weight, place, each.tensor, each.sqnr_db, compute)
             journal.encoded.append(entry)
             each.notes.update(notes(self.name, entry))
             static = self.activations == "static" and not ruin
@@ -255,19 +257,8 @@ def _activation(node: gs.Node, x: gs.Tensor, found: Measured | None) -> Activati
     )
 
 
-def _entry(coded: CodedWeight, place: Place, ruin: str) -> Encoded:
-    weight, tensor = coded.weight, coded.tensor
-    multiplied = any(use.node.op == "MatMul" for use in weight.uses)
-    return Encoded(
-        name=weight.name,
-        nodes=tuple(use.node.name for use in weight.uses),
-        op=weight.uses[0].node.op,
-        place=place,
-        views=weight.views,
-        tensor=tensor,
-        format=tensor.format,
-        sqnr_db=coded.sqnr_db,
-        bytes_before=weight.nbytes,
-        bytes_after=tensor.nbytes,
-        compute=("int8" + (f", dynamic: {ruin}" if ruin else "")) if multiplied else "fp32",
-    )
+def _compute(coded: CodedWeight, ruin: str) -> str:
+    """How products by a weight are computed, and why, where that is not by a static range."""
+    if all(use.node.op != "MatMul" for use in coded.weight.uses):
+        return "fp32"
+    return f"int8, dynamic: {ruin}" if ruin else "int8"
