@@ -1,7 +1,7 @@
 """driver: runs a pass and checks what it promised."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -19,6 +19,9 @@ from sardonyx.passes.sizes import Sizes
 from sardonyx.runtime_ops.errors import InputError, VerificationError
 
 T = TypeVar("T")
+
+_MOST_ROUNDS = 100
+"""Of passes that settle; a round that changes nothing new is far below."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +50,27 @@ class Driver:
     runs: list[PassRun] = field(default_factory=list)
     measured: list[Watched] = field(default_factory=list)
 
-    def run(self, a_pass: Pass) -> None:
+    def settle(self, passes: Sequence[Pass]) -> Iterator[Pass]:
+        """Run passes in turn, and each again once another rewrote something; yield each that ran.
+
+        Raises VerificationError where they never come to rest.
+        """
+        due = set(range(len(passes)))
+        for again in range(_MOST_ROUNDS):
+            for place, a_pass in enumerate(passes):
+                if place in due:
+                    due.discard(place)
+                    if self.run(a_pass, again > 0):
+                        due |= set(range(len(passes))) - {place}
+                    yield a_pass
+            if not due:
+                return
+        names = ", ".join(passes[place].name for place in sorted(due))
+        raise VerificationError(f"passes undo each other's work without end: {names}")
+
+    def run(self, a_pass: Pass, again: bool = False) -> int:
         """Check what the pass requires, measure what it watches, run it, check what it establishes
-        and what it changed."""
+        and what it changed. Returns how many rewrites it made; none is not recorded ``again``."""
         self._check_facts(a_pass, a_pass.requires, "requires")
         self._measure(a_pass)
         checked = self.verification.level != "off"
@@ -60,13 +81,16 @@ class Driver:
         start = time.perf_counter()
         rewrites = self._do(a_pass, lambda: a_pass.run(self.graph, self.journal))
         seconds = time.perf_counter() - start
-        run = PassRun(a_pass.name, rewrites, nodes_before, self._count_nodes(), seconds)
-        self.runs.append(run)
+        if rewrites or not again:
+            nodes = nodes_before, self._count_nodes()
+            self.runs.append(PassRun(a_pass.name, rewrites, *nodes, seconds))
+            self.measured.append(self.journal.watched)
         self._check_facts(a_pass, a_pass.establishes, "promises")
         if sizes:
             entries, result = self.journal.encoded[encoded:], self.verification
             check_encoded(a_pass, entries, result)
             check_regions(a_pass, before, self.graph, self.source, sizes, entries, result)
+        return rewrites
 
     def _count_nodes(self) -> int:
         return sum(1 for _ in all_nodes(self.graph))
@@ -78,7 +102,6 @@ class Driver:
                 a_pass, self.source, self.graph, watches, self.journal.progress
             )
         self.journal.watched = watches
-        self.measured.append(watches)
 
     def _do(self, a_pass: Pass, what: Callable[[], T]) -> T:
         """Have the pass do something; an error that it does not mean is a broken promise."""

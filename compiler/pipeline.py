@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import dropwhile
+from itertools import dropwhile, groupby
 from pathlib import Path
 
 import onnx
@@ -112,7 +112,7 @@ def _compile(
     start = time.perf_counter()
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     model = model if isinstance(model, onnx.ModelProto) else Path(model)
-    place = target_named(target)
+    place = Target() if recipe.alone and target == "portable" else target_named(target)
     chosen = (*place.prepare, *map(place.settled, _after(place, recipe)), *place.finish)
     owner = f"recipe '{recipe.name}' on target '{target}'"
     passes = _until((*NORMALIZE, *overridden(chosen, overrides, owner)), until)
@@ -124,10 +124,10 @@ def _compile(
     driver = Driver(source, graph, journal, Verification(verify), calibration)
     if observe:
         observe("load", driver)
-    for a_pass in passes:
-        driver.run(a_pass)
-        if observe:
-            observe(a_pass.name, driver)
+    for stage in _stages(passes):
+        for a_pass in driver.settle(stage):
+            if observe:
+                observe(a_pass.name, driver)
     _check_worth(recipe, passes, driver)
     if place.standard:
         journal.kept += kept_ops(graph, {(f.domain, f.name) for f in source.model.functions})
@@ -147,6 +147,13 @@ def _compile(
 def _after(target: Target, recipe: Recipe) -> Iterator[Pass]:
     """The recipe's passes, without those at its start that the target has run already."""
     return dropwhile(lambda a_pass: a_pass in target.prepare, recipe.passes)
+
+
+def _stages(passes: Sequence[Pass]) -> Iterator[list[Pass]]:
+    """Passes that settle together with those that follow them, every other one alone."""
+    for settles, run in groupby(passes, key=lambda a_pass: a_pass.settles):
+        together = list(run)
+        yield from [together] if settles else ([a_pass] for a_pass in together)
 
 
 def _until(passes: tuple[Pass, ...], until: str | None) -> tuple[Pass, ...]:

@@ -23,11 +23,12 @@ PRESETS = Path(__file__).parent / "recipes"
 
 @dataclass(frozen=True)
 class Recipe:
-    """Passes in their order, all arguments checked."""
+    """Passes in their order, all arguments checked. ``alone``: the portable target adds none."""
 
     name: str
     description: str
     passes: tuple[Pass, ...]
+    alone: bool = False
 
 
 def preset_names() -> list[str]:
@@ -46,13 +47,14 @@ def load_recipe(name: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     if path.suffix == ".py":
         found = _pass_from_file(path)
         recipe, entries = path.stem, [(found, {})]
-        description = f"the pass {found.name} of {path}"
+        description, alone = f"the pass {found.name} of {path}", False
     else:
-        table = _read(path, str(name))
-        recipe, description = path.stem, str(table.get("description", ""))
-        entries = [_entry(item, path) for item in table.get("passes", [])]
+        recipe, table = path.stem, _read(str(name))
+        entries = _entries(table, (str(name),))
+        description, alone = str(table.get("description", "")), table.get("alone", False)
     _override(entries, overrides, "the recipe")
-    return Recipe(recipe, description, tuple(_build(cls, args) for cls, args in entries))
+    passes = tuple(_build(cls, arguments) for cls, arguments in entries)
+    return Recipe(recipe, description, passes, alone)
 
 
 def overridden(passes: Sequence[Pass], overrides: Sequence[str], owner: str) -> tuple[Pass, ...]:
@@ -68,7 +70,25 @@ def overridden(passes: Sequence[Pass], overrides: Sequence[str], owner: str) -> 
     return tuple(each if new == old else _build(cls, new) for each, old, (cls, new) in pairs)
 
 
-def _read(path: Path, name: str) -> dict[str, Any]:
+def _entries(table: Mapping[str, Any], within: tuple[str, ...]) -> list[Entry]:
+    """The passes of a recipe, also of those it includes. ``within``: its name, after those of
+    the recipes that include it."""
+    entries = []
+    for item in table["passes"]:
+        if item.keys() == {"recipe"} and isinstance(item["recipe"], str):
+            name = item["recipe"]
+            if name.endswith(".toml"):
+                name = str(Path(within[-1]).parent / name)
+            if name in within:
+                raise InputError(f"recipe '{name}' includes itself: {' -> '.join((*within, name))}")
+            entries += _entries(_read(name), (*within, name))
+        else:
+            entries.append(_entry(item, Path(within[-1])))
+    return entries
+
+
+def _read(name: str) -> dict[str, Any]:
+    path = Path(name)
     if path.suffix != ".toml":
         path = PRESETS / f"{name}.toml"
         if name not in preset_names():
@@ -82,13 +102,15 @@ def _read(path: Path, name: str) -> dict[str, Any]:
         raise InputError(f"cannot read recipe '{path}': {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"recipe '{path}' is not valid TOML: {error}") from error
-    unknown = table.keys() - {"description", "passes"}
+    unknown = table.keys() - {"alone", "description", "passes"}
     passes = table.get("passes")
     if unknown or not isinstance(passes, list) or not all(isinstance(p, dict) for p in passes):
         raise InputError(
             f"recipe '{path}' must hold a description and [[passes]] tables"
             + (f", not '{min(unknown)}'" if unknown else "")
         )
+    if not isinstance(table.get("alone", False), bool):
+        raise InputError(f"recipe '{path}': alone is true or false, not {table['alone']!r}")
     return table
 
 
@@ -96,7 +118,10 @@ def _entry(item: Mapping[str, Any], recipe: Path) -> Entry:
     arguments = dict(item)
     name = arguments.pop("pass", None)
     if not isinstance(name, str):
-        raise InputError(f"recipe '{recipe}': every [[passes]] table needs pass = \"NAME\"")
+        raise InputError(
+            f"recipe '{recipe}': every [[passes]] table needs pass = \"NAME\", "
+            'or else recipe = "NAME" alone'
+        )
     if name.endswith(".py"):
         return _pass_from_file(recipe.parent / name), arguments
     if name not in PASSES:

@@ -30,6 +30,7 @@ class Pass(ABC):
     establishes: ClassVar[tuple[Fact, ...]] = ()
     bound: ClassVar[float] = 0.0
     quantizes: ClassVar[bool] = False
+    settles: ClassVar[bool] = False
 
     def watches(self, graph: gs.Graph) -> Watched:
         """Tensors of the main graph, by name, whose values the pass must know, and the empty

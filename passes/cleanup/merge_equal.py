@@ -38,6 +38,7 @@ class MergeEqual(Pass):
     """
 
     name: ClassVar[str] = "merge-equal"
+    settles: ClassVar[bool] = True
 
     def run(self, graph: gs.Graph, journal: Journal) -> int:
         """Merge in every graph by itself, from the first node to the last."""

@@ -21,6 +21,7 @@ class RemoveUnused(Pass):
     """
 
     name: ClassVar[str] = "remove-unused"
+    settles: ClassVar[bool] = True
 
     def run(self, graph: gs.Graph, journal: Journal) -> int:
         """Remove nodes from the end of the graph to its start, so that whole chains go."""

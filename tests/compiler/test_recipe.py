@@ -10,6 +10,7 @@ from sardonyx.passes.cleanup.remove_unused import RemoveUnused
 from sardonyx.passes.gobo.encode import Gobo
 from sardonyx.passes.unfuse.attention import UnfuseAttention
 from sardonyx.passes.unfuse.embed_layer_norm import UnfuseEmbedLayerNorm
+from sardonyx.passes.unfuse.gelu import UnfuseGelu
 from sardonyx.runtime_ops.errors import InputError
 
 RECIPE = """
@@ -100,13 +101,47 @@ def test_set_of_another_form(text):
     )
 
 
+def test_a_recipe_includes_others(tmp_path):
+    (tmp_path / "own.toml").write_text(
+        '[[passes]]\npass = "unfuse-gelu"\n[[passes]]\nrecipe = "next.toml"\n'
+    )
+    (tmp_path / "next.toml").write_text(
+        '[[passes]]\nrecipe = "cleanup"\n[[passes]]\npass = "gobo"\nbits = 2\n'
+    )
+    recipe = load_recipe(tmp_path / "own.toml", ["gobo.embedding_bits=5"])
+    first, *cleanup, last = recipe.passes
+    assert first == UnfuseGelu()
+    assert tuple(cleanup) == load_recipe("cleanup").passes
+    assert last == Gobo(bits=2, embedding_bits=5)
+
+
+@pytest.mark.parametrize(
+    ("table", "sentence"),
+    [
+        ('recipe = "own.toml"', "includes itself"),
+        ('recipe = "nxet.toml"', "nxet.toml': No such file"),
+        ('recipe = "cleenup"', "unknown recipe 'cleenup': did you mean 'cleanup'?"),
+        ('recipe = "gobo"\nbits = 4', 'or else recipe = "NAME" alone'),
+    ],
+)
+def test_a_recipe_that_cannot_be_included(tmp_path, table, sentence):
+    (tmp_path / "own.toml").write_text(f"[[passes]]\n{table}\n")
+    assert sentence in refusal(tmp_path / "own.toml")
+
+
+def test_alone_is_true_or_false(tmp_path):
+    (tmp_path / "own.toml").write_text('alone = "yes"\n[[passes]]\npass = "gobo"\n')
+    assert "alone is true or false, not 'yes'" in refusal(tmp_path / "own.toml")
+
+
 def test_unknown_recipe():
     assert refusal("gob") == (
         "unknown recipe 'gob': did you mean 'gobo'?; "
         "a recipe of your own is a path that ends in .toml or .py"
     )
-    assert "unknown recipe 'zzz': there is float, gobo, gobo-int8, gobo-roberta, gobo4" in refusal(
-        "zzz"
+    assert (
+        "unknown recipe 'zzz': there is cleanup, float, gobo, gobo-int8, gobo-roberta, gobo4"
+        in refusal("zzz")
     )
     assert "unknown recipe ''" in refusal("")
     assert "unknown recipe '../recipes/gobo'" in refusal("../recipes/gobo")
