@@ -16,7 +16,6 @@ from sardonyx.compiler.messages import initializers, set_opset
 from sardonyx.compiler.operands import Operand, operands
 from sardonyx.compiler.region import Record, Region, record_of
 from sardonyx.compiler.stored import fill
-from sardonyx.passes.origin import behind
 from sardonyx.passes.scopes import all_constants, is_constant
 from sardonyx.passes.sizes import Dim, Sizes, Values
 from sardonyx.passes.sizes.dim import evaluated, symbol
@@ -79,18 +78,20 @@ def cut(
 
 def _between(region: Region, changed: Set[int]) -> list[Record]:
     """Nodes, near and unchanged, by which values that a region reads depend on each other, so that
-    they cannot be made up apart; and those that only pass on what the region makes."""
+    they cannot be made up apart; and those by which it reads what it makes itself."""
     made = {tensor.name for record in region.records for tensor in record.outputs}
     read = {t.name: t for record in region.records for t in record.inputs if t.name not in made}
+    known = read.keys() | set(region.outputs)
     found: dict[int, Record] = {}
 
     def depends(tensor: gs.Tensor, steps: int) -> bool:
         if not tensor.inputs or steps == 0 or id(tensor.inputs[0]) in changed:
             return False
         (node,) = tensor.inputs
+        if any(node.subgraphs()):  # it reads more than its inputs
+            return False
         near = [t for t in node.inputs if not isinstance(t, gs.Constant)]
-        passed = set(region.outputs) if behind(tensor)[1] else set()
-        reached = [t.name in read.keys() | passed or depends(t, steps - 1) for t in near]
+        reached = [t.name in known or depends(t, steps - 1) for t in near]
         if any(reached):
             found[id(node)] = record_of(node)
         return any(reached)

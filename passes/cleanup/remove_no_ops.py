@@ -40,9 +40,10 @@ class RemoveNoOps(Pass):
 
     Where y is an output of its graph, what makes x makes y instead. Does not fire where
 
-    1. y is an output of its graph, and x one too, or an input or constant, or from outside,
+    1. y is an output of its graph, and x one too, or an input, or from outside,
     2. a graph inside reads y, or x where y is an output: only the readers around it read x then,
-    3. sizes or the type of x are not known, or the constant would give it more axes.
+    3. sizes or the type of x are not known, or the constant would give it more axes,
+    4. x is a constant: what reads it straight may compute in another order. See fold-constants.
     """
 
     name: ClassVar[str] = "remove-no-ops"
@@ -66,23 +67,24 @@ class _Scope:
     def clean(self) -> int:
         done, kept = 0, []
         for node in self.graph.nodes:
-            slot = self._passed_on(node)
-            changed = slot is not None and self._bypass(node, node.inputs[slot])
-            done += changed
+            x = self._passed_on(node)
+            done += x is not None and self._bypass(node, x)
             if node.outputs:
                 kept.append(node)
         self.graph.nodes = kept
         return done
 
-    def _passed_on(self, node: gs.Node) -> int | None:
-        """The slot of the input that a node gives back."""
+    def _passed_on(self, node: gs.Node) -> gs.Tensor | None:
+        """What a node gives back."""
         rule = _RULES.get(node.op) if is_standard(node) else None
         if rule is None or any(t.outputs or id(t) in self.ends for t in node.outputs[1:]):
             return None
         try:
-            return rule(self.sizes, node)
+            slot = rule(self.sizes, node)
         except (ArithmeticError, LookupError, TypeError, ValueError):  # it cannot run
             return None
+        x = None if slot is None else node.inputs[slot]
+        return None if isinstance(x, gs.Constant) else x
 
     def _bypass(self, node: gs.Node, x: gs.Tensor) -> bool:
         """Let readers of a node's output read ``x``; release the node if none is left."""
