@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
 from types import MappingProxyType
 
 import numpy as np
@@ -16,8 +17,7 @@ from sardonyx.compiler.messages import initializers, set_opset
 from sardonyx.compiler.operands import Operand, operands
 from sardonyx.compiler.region import Record, Region, record_of
 from sardonyx.compiler.stored import fill
-from sardonyx.passes.origin import behind
-from sardonyx.passes.scopes import all_constants, is_constant
+from sardonyx.passes.scopes import all_constants, is_constant, scopes
 from sardonyx.passes.sizes import Dim, Sizes, Values
 from sardonyx.passes.sizes.dim import evaluated, symbol
 from sardonyx.runtime_ops.ops import DOMAIN
@@ -79,18 +79,20 @@ def cut(
 
 def _between(region: Region, changed: Set[int]) -> list[Record]:
     """Nodes, near and unchanged, by which values that a region reads depend on each other, so that
-    they cannot be made up apart; and those that only pass on what the region makes."""
+    they cannot be made up apart; and those by which it reads what it makes itself."""
     made = {tensor.name for record in region.records for tensor in record.outputs}
     read = {t.name: t for record in region.records for t in record.inputs if t.name not in made}
+    known = read.keys() | set(region.outputs)
     found: dict[int, Record] = {}
 
     def depends(tensor: gs.Tensor, steps: int) -> bool:
         if not tensor.inputs or steps == 0 or id(tensor.inputs[0]) in changed:
             return False
         (node,) = tensor.inputs
+        if any(node.subgraphs()):  # it reads more than its inputs
+            return False
         near = [t for t in node.inputs if not isinstance(t, gs.Constant)]
-        passed = set(region.outputs) if behind(tensor)[1] else set()
-        reached = [t.name in read.keys() | passed or depends(t, steps - 1) for t in near]
+        reached = [t.name in known or depends(t, steps - 1) for t in near]
         if any(reached):
             found[id(node)] = record_of(node)
         return any(reached)
@@ -130,13 +132,15 @@ class _Cut:
             self.nodes.append(gs.Node("Identity", result.name, {}, [value], [result]))
             results.append(result)
         inputs = [t for t in self.tensors.values() if isinstance(t, gs.Variable) and not t.inputs]
-        graph = gs.Graph(self.nodes, inputs, results, name="region", opset=self.opset)
-        graph.toposort()
+        nodes = _in_order(self.nodes)
+        graph = gs.Graph(nodes, inputs, results, name="region", opset=self.opset)
         return self._export(graph)
 
     def _add(self, record: Record) -> None:
         operands = [self._tensor(*held) for held in zip(record.inputs, record.values, strict=True)]
         results = [self._tensor(t) for t in record.outputs]
+        for tensor in _read_by_bodies(record.node):
+            self._tensor(tensor)
         name, attrs = record.node.name, dict(record.attrs)
         self.nodes.append(gs.Node(record.op, name, attrs, operands, results, domain=record.domain))
 
@@ -187,6 +191,29 @@ class _Cut:
                 raise Unknown(tensor.name)
             return onnx.ValueInfoProto(name=tensor.name, type=self.operands[tensor.name].type)
         return onnx.helper.make_tensor_value_info(tensor.name, known, tensor.shape)
+
+
+def _read_by_bodies(node: gs.Node) -> list[gs.Tensor]:
+    """What graphs inside a node read from around it."""
+    bodies = [body for outer in node.subgraphs() for body in scopes(outer)]
+    nodes = [inner for body in bodies for inner in body.nodes]
+    inside = {id(t) for body in bodies for t in body.inputs}
+    inside |= {id(t) for inner in nodes for t in inner.outputs}
+    read = [t for inner in nodes for t in inner.inputs]
+    read += [t for body in bodies for t in body.outputs]
+    return [t for t in read if id(t) not in inside and not isinstance(t, gs.Constant)]
+
+
+def _in_order(nodes: list[gs.Node]) -> list[gs.Node]:
+    """Nodes behind those whose outputs they read: by name, as bodies read tensors of the graph that
+    the nodes were cut from."""
+    makers = {t.name: node for node in nodes for t in node.outputs if t.name}
+    sorter: TopologicalSorter[int] = TopologicalSorter()
+    for node in nodes:
+        reads = [t.name for t in (*node.inputs, *_read_by_bodies(node))]
+        sorter.add(id(node), *(id(makers[name]) for name in reads if name in makers))
+    placed = {id(node): node for node in nodes}
+    return [placed[key] for key in sorter.static_order()]
 
 
 def random_feeds(pair: Pair, records: Iterable[Record], numbers: Numbers) -> Feeds:

@@ -1,8 +1,11 @@
 """All passes, by name."""
 
 from sardonyx.passes.base import Pass
+from sardonyx.passes.cleanup.fold_shapes import FoldShapes
 from sardonyx.passes.cleanup.lift_constants import LiftConstants
 from sardonyx.passes.cleanup.merge_equal import MergeEqual
+from sardonyx.passes.cleanup.merge_movements import MergeMovements
+from sardonyx.passes.cleanup.remove_no_ops import RemoveNoOps
 from sardonyx.passes.cleanup.remove_unused import RemoveUnused
 from sardonyx.passes.fuse.attention import FuseAttention
 from sardonyx.passes.fuse.gelu import FuseGelu
@@ -41,6 +44,9 @@ PASSES: dict[str, type[Pass]] = {
         InsertQdq,
         SmoothQuant,
         Gobo,
+        FoldShapes,
+        RemoveNoOps,
+        MergeMovements,
         MergeEqual,
         LowerIntegerLinear,
         MergeProjections,

@@ -1,6 +1,6 @@
 """Small moves that every pass makes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 import ml_dtypes
@@ -9,7 +9,7 @@ import onnx
 import onnx_graphsurgeon as gs
 from numpy.typing import DTypeLike
 
-from sardonyx.passes.metadata import annotate, inherit
+from sardonyx.passes.metadata import RESERVED, annotate, inherit
 from sardonyx.passes.scopes import scopes
 
 Replacements = dict[int, list[gs.Node]]
@@ -102,6 +102,32 @@ def reread(node: gs.Node, slot: int, tensor: gs.Tensor) -> None:
     _forget(node.inputs[slot].outputs, node)
     list.__setitem__(node.inputs, slot, tensor)
     list.append(tensor.outputs, node)
+
+
+def read_instead(old: gs.Tensor, new: gs.Tensor, here: Set[int]) -> int:
+    """Let the nodes among ``here`` (by id) that read one tensor read another; how many did."""
+    readers = list({id(node): node for node in old.outputs if id(node) in here}.values())
+    for reader in readers:
+        for slot, tensor in enumerate(reader.inputs):
+            if tensor is old:
+                reread(reader, slot, new)
+    return len(readers)
+
+
+def successor(
+    node: gs.Node,
+    op: str,
+    inputs: Sequence[gs.Tensor],
+    attrs: Mapping[str, object],
+    made_by: str,
+) -> gs.Node:
+    """A standard node that makes what another made, under its name and with its notes."""
+    held = {key: value for key, value in attrs.items() if key not in RESERVED}
+    new = gs.Node(op, node.name, held, list(inputs))
+    inherit(new, node)
+    annotate(new, **{"pass": made_by})
+    new.outputs.extend(take_outputs(node))
+    return new
 
 
 def _forget(nodes: list[gs.Node], node: gs.Node) -> None:

@@ -15,7 +15,7 @@ from sardonyx.passes.sizes.value_rules import axes_of, bounds_of
 if TYPE_CHECKING:
     from sardonyx.passes.sizes.sizes import Sizes
 
-_END = (1 << 31) - 1
+END = (1 << 31) - 1
 """From here on the end of a slice means the end of the axis."""
 
 Shapes = list[Shape | None]
@@ -207,7 +207,7 @@ def _cut(size: Dim, start: Dim | None, end: Dim | None) -> Dim | None:
 
 def _from_front(bound: Dim | None, size: Dim) -> Dim | None:
     """A bound of a slice, counted from the front."""
-    if bound is None or (isinstance(bound, int) and bound >= _END):
+    if bound is None or (isinstance(bound, int) and bound >= END):
         return None if bound is None else size
     if is_natural(bound):
         return bound

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import TypeGuard
 
+import numpy as np
 import onnx_graphsurgeon as gs
+from numpy.typing import DTypeLike
 
 from sardonyx.passes.fused import is_standard
 from sardonyx.passes.sizes.dim import (
@@ -101,7 +103,8 @@ class Sizes:
             for output, shape in zip(node.outputs, shapes, strict=False):
                 self._shapes[id(output)] = output, self._refined(shape, output, unheard)
         if key in VALUE_RULES and self._is_small(node.outputs[0]):
-            self._values[id(node.outputs[0])] = node.outputs[0], VALUE_RULES[key](self, node)
+            values = _rounded(VALUE_RULES[key](self, node), node.outputs[0].dtype)
+            self._values[id(node.outputs[0])] = node.outputs[0], values
 
     def _is_small(self, tensor: gs.Tensor) -> bool:
         shape = self.shape(tensor)
@@ -136,6 +139,19 @@ def _is_better(known: Dim, own: Dim, unheard: int) -> bool:
     if isinstance(own, int):
         return False
     return isinstance(known, int) or is_unknown(own, unheard)
+
+
+def _rounded(values: Values | None, dtype: DTypeLike | None) -> Values | None:
+    """Values as their type holds them: a float that is a little less than a whole number is another
+    integer. What is rounded once more after double precision is what the type itself computes."""
+    if values is None or not any(isinstance(value, float) for value in values.flat):
+        return values
+    if dtype is None or np.dtype(dtype).kind != "f":
+        return None
+    rounded = np.empty(values.shape, object)
+    for place, value in np.ndenumerate(values):
+        rounded[place] = np.array(value, dtype).item() if isinstance(value, float) else value
+    return rounded
 
 
 def _held(tensor: gs.Tensor) -> Values | None:
