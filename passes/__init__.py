@@ -1,6 +1,7 @@
 """All passes, by name."""
 
 from sardonyx.passes.base import Pass
+from sardonyx.passes.cleanup.fold_constants import FoldConstants
 from sardonyx.passes.cleanup.lift_constants import LiftConstants
 from sardonyx.passes.cleanup.merge_equal import MergeEqual
 from sardonyx.passes.cleanup.remove_unused import RemoveUnused
@@ -30,6 +31,7 @@ PASSES: dict[str, type[Pass]] = {
     cls.name: cls
     for cls in (
         LiftConstants,
+        FoldConstants,
         RemoveUnused,
         UnfuseAttention,
         UnfuseEmbedLayerNorm,
