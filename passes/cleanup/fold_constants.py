@@ -10,13 +10,10 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from sardonyx.passes.base import Pass
-from sardonyx.passes.cleanup.constant_folds import Folds, folds
+from sardonyx.passes.cleanup.constant_folds import folds
 from sardonyx.passes.evaluate import Unevaluated, evaluate
 from sardonyx.passes.journal import Journal, Miss
 from sardonyx.passes.rewrite import release_all, replace_nodes
-
-_Values = list[tuple[gs.Tensor, NDArray[np.generic]]]
-_Failures = list[tuple[gs.Tensor, str]]
 
 
 @dataclass(frozen=True)
@@ -51,49 +48,41 @@ class FoldConstants(Pass):
         while True:
             found = folds(graph, self.slack_bytes, failed)
             gone = found.gone()
-            values, failures = _computed(found, found.wanted(gone), int(graph.opset))
-            if failures:
-                failed |= _suspects(found, values, failures)
-                misses = [Miss(self.name, _label(t), reason) for t, reason in failures]
-                journal.missed += [miss for miss in misses if miss not in journal.missed]
-            elif gone:
-                folded += _fold(graph, [node for node in found.nodes if id(node) in gone], values)
-            else:
+            wanted = found.wanted(gone)
+            try:
+                values = evaluate(found.cone(wanted), wanted, int(graph.opset)) if wanted else []
+            except Unevaluated as error:
+                node, reason = _culprit(found.cone(wanted), int(graph.opset), str(error))
+                failed.add(id(node))
+                miss = Miss(self.name, node.name or node.outputs[0].name, reason)
+                journal.missed += [] if miss in journal.missed else [miss]
+                continue
+            if not gone:
                 return folded
+            _fold(graph, [node for node in found.nodes if id(node) in gone], wanted, values)
+            folded += len(gone)
 
 
-def _computed(found: Folds, wanted: list[gs.Tensor], opset: int) -> tuple[_Values, _Failures]:
-    """What onnxruntime makes of the nodes; where it fails on several results, each half alone."""
-    if not wanted:
-        return [], []
-    try:
-        made = evaluate(found.cone(wanted), wanted, opset)
-        return list(zip(wanted, made, strict=True)), []
-    except Unevaluated as error:
-        if len(wanted) == 1:
-            return [], [(wanted[0], str(error))]
-    half = len(wanted) // 2
-    first, second = (_computed(found, part, opset) for part in (wanted[:half], wanted[half:]))
-    return first[0] + second[0], first[1] + second[1]
+def _culprit(nodes: list[gs.Node], opset: int, reason: str) -> tuple[gs.Node, str]:
+    """The first of nodes, which do not run, that does not, and why; it is looked for by halves."""
+    runs, fails = 0, len(nodes)
+    while fails - runs > 1:
+        middle = (runs + fails) // 2
+        made = [t for node in nodes[:middle] for t in node.outputs if not t.is_empty()]
+        try:
+            evaluate(nodes[:middle], made, opset)
+            runs = middle
+        except Unevaluated as error:
+            fails, reason = middle, str(error)
+    return nodes[fails - 1], reason
 
 
-def _suspects(found: Folds, values: _Values, failures: _Failures) -> set[int]:
-    """Ids of nodes that run where onnxruntime fails, and nowhere else."""
-    failing = [tensor for tensor, _ in failures]
-    sound = set(map(id, found.cone([tensor for tensor, _ in values])))
-    ends = {id(tensor.inputs[0]) for tensor in failing}
-    return (set(map(id, found.cone(failing))) - sound) | ends
-
-
-def _label(tensor: gs.Tensor) -> str:
-    return str(tensor.inputs[0].name or tensor.name)
-
-
-def _fold(graph: gs.Graph, gone: list[gs.Node], values: _Values) -> int:
+def _fold(
+    graph: gs.Graph, gone: list[gs.Node], wanted: list[gs.Tensor], values: list[NDArray[np.generic]]
+) -> None:
     """Take nodes away; store what others read of their results."""
     release_all(gone)
-    for tensor, held in values:
+    for tensor, held in zip(wanted, values, strict=True):
         held.setflags(write=False)
         tensor.to_constant(held)
     replace_nodes(graph, {id(node): [] for node in gone})
-    return len(gone)
