@@ -3,6 +3,7 @@
 from sardonyx.passes.base import Pass
 from sardonyx.passes.cleanup.fold_constants import FoldConstants
 from sardonyx.passes.cleanup.lift_constants import LiftConstants
+from sardonyx.passes.cleanup.merge_constants import MergeConstants
 from sardonyx.passes.cleanup.merge_equal import MergeEqual
 from sardonyx.passes.cleanup.remove_unused import RemoveUnused
 from sardonyx.passes.fuse.attention import FuseAttention
@@ -44,6 +45,7 @@ PASSES: dict[str, type[Pass]] = {
         SmoothQuant,
         Gobo,
         MergeEqual,
+        MergeConstants,
         LowerIntegerLinear,
         MergeProjections,
         LowerDynamicLinear,
