@@ -11,8 +11,8 @@ _RANDOM = frozenset(
 )
 """Standard ops that may give something else each time."""
 
-_FUSED = MEANINGS.keys() | {"LayerNormalization", "QLinearAdd", "QLinearMul"}
-"""onnxruntime's own ops that are known to be pure."""
+_WRITES = "past_present_share_buffer"
+"""The attribute with which an op of onnxruntime's writes where it reads."""
 
 
 def is_pure_standard(node: gs.Node) -> bool:
@@ -21,5 +21,6 @@ def is_pure_standard(node: gs.Node) -> bool:
 
 
 def is_pure(node: gs.Node) -> bool:
-    """The same, or one of onnxruntime's own ops of which it is known."""
-    return is_pure_standard(node) or (node.domain == MICROSOFT and node.op in _FUSED)
+    """The same, or one of onnxruntime's own ops whose meaning is known."""
+    known = node.domain == MICROSOFT and node.op in MEANINGS
+    return is_pure_standard(node) or (known and not node.attrs.get(_WRITES, 0))
