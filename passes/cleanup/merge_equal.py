@@ -54,12 +54,16 @@ class MergeEqual(Pass):
 
 @dataclass
 class _Merging:
-    """The nodes of one graph. ``fixed``: ids of tensors that must be made under their names.
-    ``same``: by id of a tensor that took the place of another, the id of that."""
+    """The nodes of one graph.
+
+    ``fixed``: ids of tensors that must be made under their names. ``first``: by id of a tensor, the
+    id of the first that was found to be equal. ``instead``: by id, what to read in its place.
+    """
 
     graph: gs.Graph
     fixed: set[int] = field(default_factory=set)
-    same: dict[int, int] = field(default_factory=dict)
+    first: dict[int, int] = field(default_factory=dict)
+    instead: dict[int, gs.Tensor] = field(default_factory=dict)
 
     def run(self) -> int:
         here = set(map(id, self.graph.nodes))
@@ -77,6 +81,8 @@ class _Merging:
         release_all(gone)
         merged = set(map(id, gone))
         self.graph.nodes = [node for node in self.graph.nodes if id(node) not in merged]
+        if gone:
+            self._reread()
         return len(gone)
 
     def _key(self, node: gs.Node) -> Hashable:
@@ -101,37 +107,38 @@ class _Merging:
         small = isinstance(tensor, gs.Constant) and int(np.prod(tensor.shape)) <= _FEW
         if small and np.dtype(tensor.dtype).kind != "O":
             return str(tensor.dtype), tuple(tensor.shape), values_of(tensor).tobytes()
-        return "" if tensor.is_empty() else self.same.get(id(tensor), id(tensor))
+        return "" if tensor.is_empty() else self.first.get(id(tensor), id(tensor))
 
     def _are_both_fixed(self, first: gs.Node, second: gs.Node) -> bool:
         pairs = zip(first.outputs, second.outputs, strict=False)
         return any(self.fixed.issuperset([id(one), id(other)]) for one, other in pairs)
 
     def _let_make(self, first: gs.Node, second: gs.Node) -> None:
-        """Let one node make what must be made of another's outputs, and the other's readers read
-        what it makes."""
+        """Let one node make what must be made of another's outputs, in place of its own."""
         for slot, (old, other) in enumerate(zip(first.outputs, second.outputs, strict=False)):
+            self.first[id(other)] = self.first.get(id(old), id(old))
             if id(other) in self.fixed:
-                self.same[id(other)] = self.same.get(id(old), id(old))
                 list.__setitem__(first.outputs, slot, other)
                 list.__setitem__(other.inputs, slice(None), [first])
                 list.clear(old.inputs)
-                _read_instead(old, other)
+                self.instead[id(old)] = other
             else:
-                _read_instead(other, old)
+                self.instead[id(other)] = old
+
+    def _reread(self) -> None:
+        """Let all nodes read what took the place of what they read."""
+        for node in self.graph.nodes:
+            for slot, tensor in enumerate(node.inputs):
+                new = tensor
+                while id(new) in self.instead:
+                    new = self.instead[id(new)]
+                if new is not tensor:
+                    list.__setitem__(node.inputs, slot, new)
+                    list.append(new.outputs, node)
+                    list.clear(tensor.outputs)
 
 
 def _given(tensors: list[gs.Tensor]) -> list[gs.Tensor]:
     """Without those that are left out at the end."""
     count = max((place for place, t in enumerate(tensors, 1) if not t.is_empty()), default=0)
     return tensors[:count]
-
-
-def _read_instead(old: gs.Tensor, new: gs.Tensor) -> None:
-    """Let readers of one tensor read another."""
-    for reader in old.outputs:
-        for slot, tensor in enumerate(reader.inputs):
-            if tensor is old:
-                list.__setitem__(reader.inputs, slot, new)
-    list.extend(new.outputs, old.outputs)
-    list.clear(old.outputs)
