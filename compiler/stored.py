@@ -98,16 +98,20 @@ class StoredValues(LazyValues):  # type: ignore[misc]
 
     def _read(self) -> NDArray[np.generic]:
         count = int(np.prod(self.shape))
-        if self.span is None or self.dtype.itemsize * count != self.span.length:
+        if self.span is None or self._is_packed(self.span):
             return np.array(onnx.numpy_helper.to_array(self.whole()))
         with self.span.path.open("rb") as file:
             file.seek(self.span.offset)
             values = np.fromfile(file, self.dtype, count)
         return values.reshape(self.shape)
 
+    def _is_packed(self, span: Span) -> bool:
+        """Whether elements are smaller in the file than in memory."""
+        return bool(self.dtype.itemsize * np.prod(self.shape) != span.length)
+
     def sample(self, flat: NDArray[np.int64]) -> NDArray[np.generic]:
         """The values at flat places, without reading the rest."""
-        if self.span is None:
+        if self.span is None or self._is_packed(self.span):
             return self.load().reshape(-1)[flat]
         mapped = np.memmap(self.span.path, self.dtype, "r", self.span.offset, (flat.max() + 1,))
         return np.array(mapped[flat])

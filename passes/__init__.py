@@ -1,8 +1,10 @@
 """All passes, by name."""
 
 from sardonyx.passes.base import Pass
+from sardonyx.passes.cleanup.fold_constants import FoldConstants
 from sardonyx.passes.cleanup.fold_shapes import FoldShapes
 from sardonyx.passes.cleanup.lift_constants import LiftConstants
+from sardonyx.passes.cleanup.merge_constants import MergeConstants
 from sardonyx.passes.cleanup.merge_equal import MergeEqual
 from sardonyx.passes.cleanup.merge_movements import MergeMovements
 from sardonyx.passes.cleanup.remove_no_ops import RemoveNoOps
@@ -33,6 +35,7 @@ PASSES: dict[str, type[Pass]] = {
     cls.name: cls
     for cls in (
         LiftConstants,
+        FoldConstants,
         RemoveUnused,
         UnfuseAttention,
         UnfuseEmbedLayerNorm,
@@ -48,6 +51,7 @@ PASSES: dict[str, type[Pass]] = {
         RemoveNoOps,
         MergeMovements,
         MergeEqual,
+        MergeConstants,
         LowerIntegerLinear,
         MergeProjections,
         LowerDynamicLinear,
