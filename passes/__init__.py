@@ -1,9 +1,11 @@
 """All passes, by name."""
 
 from sardonyx.passes.base import Pass
+from sardonyx.passes.cleanup.hoist_quantize import HoistQuantize
 from sardonyx.passes.cleanup.lift_constants import LiftConstants
 from sardonyx.passes.cleanup.merge_equal import MergeEqual
 from sardonyx.passes.cleanup.remove_unused import RemoveUnused
+from sardonyx.passes.cleanup.sink_dequantize import SinkDequantize
 from sardonyx.passes.fuse.attention import FuseAttention
 from sardonyx.passes.fuse.gelu import FuseGelu
 from sardonyx.passes.fuse.layer_norm import FuseLayerNorm
@@ -30,6 +32,8 @@ PASSES: dict[str, type[Pass]] = {
     cls.name: cls
     for cls in (
         LiftConstants,
+        SinkDequantize,
+        HoistQuantize,
         RemoveUnused,
         UnfuseAttention,
         UnfuseEmbedLayerNorm,
