@@ -77,8 +77,6 @@ class Crossing(ABC):
 
     def codes_of(self, floats: gs.Tensor, scaling: Scaling) -> gs.Variable:
         """A tensor for the codes of another."""
-        if floats.is_empty():
-            return gs.Variable.empty()
         return gs.Variable(f"{floats.name}/codes", scaling.codes, floats.shape)
 
     def put(
@@ -106,6 +104,10 @@ class Crossing(ABC):
         place = self.moved[id(movement)]
         place.insert(len(place) - 1 if ahead else len(place), node)
         return node
+
+    def is_needed(self, tensor: gs.Tensor) -> bool:
+        """Whether something reads a tensor, or it is an output of the graph."""
+        return bool(tensor.outputs) or id(tensor) in self.outputs
 
     def drop(self, node: gs.Node) -> None:
         """Take a node away that nothing reads."""

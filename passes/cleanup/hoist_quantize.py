@@ -83,7 +83,7 @@ class _Hoisting(Crossing):
     def _need_codes_alone(self, tensor: gs.Tensor, scaling: Scaling) -> None:
         """Raise Unfit where a tensor is read, and not by one QuantizeLinear alone."""
         readers = readers_of(tensor)
-        if not readers and id(tensor) not in self.outputs:
+        if not self.is_needed(tensor):
             return
         alone = len(readers) == 1 and id(tensor) not in self.outputs
         if not alone or id(readers[0]) not in self.here or not is_op(readers[0], self.op):

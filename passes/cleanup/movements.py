@@ -17,21 +17,21 @@ from sardonyx.passes.sizes.dim import is_natural, minus, over, plus, total
 from sardonyx.passes.sizes.value_rules import axes_of, bounds_of
 from sardonyx.passes.weights import values_of
 
-KEEPING = frozenset(
-    "Concat DepthToSpace Flatten Identity Pad Reshape SpaceToDepth Split Squeeze Transpose"
-    " Unsqueeze".split()
+_KEEPING = (
+    "Concat DepthToSpace Flatten Identity Pad Reshape SpaceToDepth Split Squeeze Transpose "
+    "Unsqueeze"
 )
 """Ops that move every element once; what a Pad adds is little."""
 
-CHOOSING = frozenset("Gather GatherElements GatherND Slice".split())
+CHOOSING = frozenset(("Gather", "GatherElements", "GatherND", "Slice"))
 """Ops that move some elements, or some of them several times."""
 
-REPEATING = frozenset("Expand Tile".split())
+REPEATING = frozenset(("Expand", "Tile"))
 """Ops that move every element, perhaps several times."""
 
-MOVEMENTS = KEEPING | CHOOSING | REPEATING
+MOVEMENTS = CHOOSING | REPEATING | frozenset(_KEEPING.split())
 
-_NEED_8_BITS = frozenset("DepthToSpace Pad SpaceToDepth".split())
+_NEED_8_BITS = frozenset(("DepthToSpace", "Pad", "SpaceToDepth"))
 
 _MOVED: dict[str, frozenset[str]] = {
     **dict.fromkeys(("int8", "uint8"), MOVEMENTS),

@@ -6,7 +6,6 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 
 import numpy as np
-import onnx
 import onnx_graphsurgeon as gs
 
 from sardonyx.passes.fuse.unfit import Unfit
@@ -75,15 +74,11 @@ def scaling_of(node: gs.Node, sizes: Sizes) -> Scaling:
 
 def _codes(node: gs.Node, zero: gs.Tensor | None) -> np.dtype[np.generic]:
     """The type of the integers that a node reads or makes."""
-    quantizes = node.op == "QuantizeLinear"
-    codes = node.outputs[0] if quantizes else node.inputs[0]
-    known = [t.dtype for t in (codes, zero) if t is not None and t.dtype is not None]
-    kind = node.attrs.get("output_dtype", 0) if quantizes else 0
-    if not known and kind:
-        known = [onnx.helper.tensor_dtype_to_np_dtype(kind)]
-    if not known:
-        raise Unfit(f"the type of '{codes.name}' is not known")
-    return np.dtype(known[0])
+    codes = node.outputs[0] if node.op == "QuantizeLinear" else node.inputs[0]
+    for tensor in (codes, zero):
+        if tensor is not None and tensor.dtype is not None:
+            return np.dtype(tensor.dtype)
+    raise Unfit(f"the type of '{codes.name}' is not known")
 
 
 def _content(tensor: gs.Tensor) -> Hashable:

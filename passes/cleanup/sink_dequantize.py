@@ -110,8 +110,8 @@ class _Sinking(Crossing):
     def _need_no_more(self, movement: gs.Node, node: gs.Node) -> None:
         """Raise Unfit where a movement makes more elements than it is given."""
         made, had = (elements(self.sizes, of) for of in (movement.outputs, node.outputs))
-        chooses = movement.op in CHOOSING and made is not None and had is not None
-        if movement.op in REPEATING or (chooses and surely_fewer(had, made)):
+        more = made is not None and had is not None and surely_fewer(had, made)
+        if movement.op in REPEATING or (movement.op in CHOOSING and more):
             raise Unfit("more would be dequantized after it than before")
 
     def _need_equal(self, tensor: gs.Tensor, node: gs.Node, scaling: Scaling) -> None:
@@ -123,7 +123,7 @@ class _Sinking(Crossing):
         if other is None or id(other) not in self.here or not is_op(other, self.op):
             raise Unfit(f"it joins codes and '{tensor.name}', which is none")
         if scaling_of(other, self.sizes).key != scaling.key:
-            raise Unfit(f"it joins codes of different scales: '{tensor.name}'")
+            raise Unfit("it joins codes of different scales")
         alone = len(readers_of(tensor)) == 1 and id(tensor) not in self.outputs
         if not alone and not is_constant(other.inputs[0]):
             raise Unfit(f"something else needs '{tensor.name}' in floats")
@@ -136,11 +136,11 @@ class _Sinking(Crossing):
         floats = list(movement.outputs)
         codes = [self.codes_of(tensor, scaling) for tensor in floats]
         self.put(movement, [node.inputs[0] for node in makers], codes, scaling)
-        pairs = [(q, y) for q, y in zip(codes, floats, strict=True) if not y.is_empty()]
+        pairs = [(q, y) for q, y in zip(codes, floats, strict=True) if self.is_needed(y)]
         ends = [scaling.node(self.op, f"{y.name}/Dequantize", q, y, axis) for q, y in pairs]
         for end in ends:
             self.add(movement, makers[0], end, ahead=False)
         for node in makers:
-            if not any(t.outputs or id(t) in self.outputs for t in node.outputs):
+            if not any(map(self.is_needed, node.outputs)):
                 self.drop(node)
         return ends
