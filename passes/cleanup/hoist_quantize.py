@@ -93,7 +93,7 @@ class _Hoisting(Crossing):
             any(tensor is other for other in arguments)
             or scaling_of(readers[0], self.sizes).key != scaling.key
         ):
-            raise Unfit(f"'{tensor.name}' is quantized otherwise")
+            raise Unfit("what it makes is quantized by different scales")
 
     def _need_no_more(self, movement: gs.Node, scaling: Scaling) -> None:
         """Raise Unfit where a movement may be given more elements than it chooses."""

@@ -248,7 +248,7 @@ READ = "something else than one QuantizeLinear needs 'y'"
             "y, w = Split <axis = 2> (x) Y = QuantizeLinear (y, s, z) q = QuantizeLinear (w, r, z)"
             " Z = DequantizeLinear (q, r, z)",
             {"r": np.float32(2)},
-            "'w' is quantized otherwise",
+            "what it makes is quantized by different scales",
             id="3-split",
         ),
         pytest.param(
