@@ -138,7 +138,7 @@ def graphs(draw):
         shape = shapes[a]
         fits = {
             "Concat": len(shape) == len(shapes[b]) == 1,
-            "Gather": len(shape) > 0,
+            "Squeeze": max(shape) > 1,
             "Split": len(shape) == 1 and shape[0] == 4,
             "Tile": len(shape) == 1,
             "Unsqueeze": len(shape) < 3,
