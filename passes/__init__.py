@@ -6,6 +6,7 @@ from sardonyx.passes.cleanup.lift_constants import LiftConstants
 from sardonyx.passes.cleanup.merge_equal import MergeEqual
 from sardonyx.passes.cleanup.remove_unused import RemoveUnused
 from sardonyx.passes.cleanup.sink_dequantize import SinkDequantize
+from sardonyx.passes.cleanup.unsign_codes import UnsignCodes
 from sardonyx.passes.fuse.attention import FuseAttention
 from sardonyx.passes.fuse.gelu import FuseGelu
 from sardonyx.passes.fuse.layer_norm import FuseLayerNorm
@@ -34,6 +35,7 @@ PASSES: dict[str, type[Pass]] = {
         LiftConstants,
         SinkDequantize,
         HoistQuantize,
+        UnsignCodes,
         RemoveUnused,
         UnfuseAttention,
         UnfuseEmbedLayerNorm,

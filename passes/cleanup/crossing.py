@@ -12,6 +12,7 @@ import onnx_graphsurgeon as gs
 from sardonyx.passes.cleanup.movements import (
     is_movement,
     need_codes_moved,
+    need_zero_padding,
     pads_with_constant,
 )
 from sardonyx.passes.cleanup.scaling import Scaling, is_op
@@ -71,6 +72,7 @@ class Crossing(ABC):
         if scaling.codes.itemsize >= (2 if floats is None else np.dtype(floats).itemsize):
             raise Unfit(f"{scaling.codes.name} is no smaller than the floats it stands for")
         need_codes_moved(movement, scaling.codes, self.sizes.opset)
+        need_zero_padding(movement)
         zero = scaling.zero_point
         if pads_with_constant(movement) and zero is not None and self.sizes.shape(zero) != ():
             raise Unfit("it pads, and the zero point is no scalar")

@@ -73,14 +73,17 @@ def _taken(op: str, opset: int) -> frozenset[str]:
 
 
 def pads_with_constant(node: gs.Node) -> bool:
-    """Whether a node puts a constant around a tensor; raises Unfit where that is not 0."""
-    if node.op != "Pad" or node.attrs.get("mode", "constant") != "constant":
-        return False
-    value = operand(node, 2)
-    known = value is None or isinstance(value, gs.Constant)
-    if not known or (value is not None and any(values_of(value).tobytes())):
+    """Whether a node puts a constant around a tensor."""
+    return bool(node.op == "Pad" and node.attrs.get("mode", "constant") == "constant")
+
+
+def need_zero_padding(node: gs.Node) -> None:
+    """Raise Unfit where a node puts something else than 0 around a tensor."""
+    value = operand(node, 2) if pads_with_constant(node) else None
+    if value is None:
+        return
+    if not isinstance(value, gs.Constant) or any(values_of(value).tobytes()):
         raise Unfit("it pads with another value than 0")
-    return True
 
 
 def elements(sizes: Sizes, tensors: Iterable[gs.Tensor]) -> Dim | None:

@@ -77,7 +77,8 @@ def _codes(node: gs.Node, zero: gs.Tensor | None) -> np.dtype[np.generic]:
     codes = node.outputs[0] if node.op == "QuantizeLinear" else node.inputs[0]
     for tensor in (codes, zero):
         if tensor is not None and tensor.dtype is not None:
-            return np.dtype(tensor.dtype)
+            dtype: np.dtype[np.generic] = np.dtype(tensor.dtype)
+            return dtype
     raise Unfit(f"the type of '{codes.name}' is not known")
 
 
