@@ -109,9 +109,11 @@ class _Sinking(Crossing):
 
     def _need_no_more(self, movement: gs.Node, node: gs.Node) -> None:
         """Raise Unfit where a movement makes more elements than it is given."""
-        made, had = (elements(self.sizes, of) for of in (movement.outputs, node.outputs))
-        more = made is not None and had is not None and surely_fewer(had, made)
-        if movement.op in REPEATING or (movement.op in CHOOSING and more):
+        more = movement.op in REPEATING
+        if movement.op in CHOOSING:
+            made, had = (elements(self.sizes, of) for of in (movement.outputs, node.outputs))
+            more = made is not None and had is not None and surely_fewer(had, made)
+        if more:
             raise Unfit("more would be dequantized after it than before")
 
     def _need_equal(self, tensor: gs.Tensor, node: gs.Node, scaling: Scaling) -> None:
