@@ -3,12 +3,15 @@
 from sardonyx.passes.base import Pass
 from sardonyx.passes.cleanup.fold_constants import FoldConstants
 from sardonyx.passes.cleanup.fold_shapes import FoldShapes
+from sardonyx.passes.cleanup.hoist_quantize import HoistQuantize
 from sardonyx.passes.cleanup.lift_constants import LiftConstants
 from sardonyx.passes.cleanup.merge_constants import MergeConstants
 from sardonyx.passes.cleanup.merge_equal import MergeEqual
 from sardonyx.passes.cleanup.merge_movements import MergeMovements
 from sardonyx.passes.cleanup.remove_no_ops import RemoveNoOps
 from sardonyx.passes.cleanup.remove_unused import RemoveUnused
+from sardonyx.passes.cleanup.sink_dequantize import SinkDequantize
+from sardonyx.passes.cleanup.unsign_codes import UnsignCodes
 from sardonyx.passes.fuse.attention import FuseAttention
 from sardonyx.passes.fuse.gelu import FuseGelu
 from sardonyx.passes.fuse.layer_norm import FuseLayerNorm
@@ -36,6 +39,9 @@ PASSES: dict[str, type[Pass]] = {
     for cls in (
         LiftConstants,
         FoldConstants,
+        SinkDequantize,
+        HoistQuantize,
+        UnsignCodes,
         RemoveUnused,
         UnfuseAttention,
         UnfuseEmbedLayerNorm,
