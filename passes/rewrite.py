@@ -104,6 +104,14 @@ def reread(node: gs.Node, slot: int, tensor: gs.Tensor) -> None:
     list.append(tensor.outputs, node)
 
 
+def redirect(old: gs.Tensor, new: gs.Tensor) -> None:
+    """Let all readers of a tensor read another."""
+    for reader in list(old.outputs):
+        for slot, tensor in enumerate(reader.inputs):
+            if tensor is old:
+                reread(reader, slot, new)
+
+
 def _forget(nodes: list[gs.Node], node: gs.Node) -> None:
     list.pop(nodes, next(place for place, held in enumerate(nodes) if held is node))
 

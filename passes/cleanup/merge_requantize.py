@@ -1,8 +1,8 @@
-"""merge-requantize: codes that are rounded again to what they are stay as they are."""
+"""merge-requantize: codes that would be rounded to themselves are read as they are."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import ClassVar
 
 import onnx_graphsurgeon as gs
@@ -10,8 +10,9 @@ import onnx_graphsurgeon as gs
 from sardonyx.passes.base import Pass
 from sardonyx.passes.journal import Journal
 from sardonyx.passes.quantizers import DEQUANTIZE, QUANTIZE, is_op, quantizer_of, source_of
-from sardonyx.passes.rewrite import Replacements, release, replace_nodes, reread
+from sardonyx.passes.rewrite import Replacements, redirect, release, replace_nodes
 from sardonyx.passes.scopes import scopes
+from sardonyx.passes.within import Within
 
 
 @dataclass(frozen=True)
@@ -19,15 +20,16 @@ class MergeRequantize(Pass):
     """``QuantizeLinear(DequantizeLinear(q))``  ->  ``q``, both of equal scale, zero point and type.
 
     The same codes, each and every one (`LinearQuantizer.keeps_codes`). Scales may be one for each
-    channel or block, on the same axis. The DequantizeLinear goes too where nothing else reads it.
+    channel or block, on the same axis. The DequantizeLinear goes too where nothing else needs it.
     Does not fire
 
-    1. where scale, zero point or type differ: `round-once` merges what it can of these, at the
-       price of other codes; with only the type another, codes would have to be shifted,
+    1. where scale, zero point or type differ: `round-once` merges some of these, but not for the
+       same codes; where only the type differs, codes would have to be shifted,
     2. where a scale or zero point is computed as the model runs,
     3. in float16 on more than 8 bits, and where the scale is so large that values overflow: codes
        may change,
-    4. where the second codes are an output of the graph, or a graph inside this one reads them.
+    4. where the second codes are an output of the graph or read in one inside it, or the
+       DequantizeLinear stands in one around it.
     """
 
     name: ClassVar[str] = "merge-requantize"
@@ -35,23 +37,36 @@ class MergeRequantize(Pass):
 
     def run(self, graph: gs.Graph, journal: Journal) -> int:
         """Merge in every graph by itself, from the first node to the last: rows go at once."""
-        merged: Replacements = {}
-        rewrites = 0
+        gone: Replacements = {}
+        merged = 0
         for scope in scopes(graph):
-            outputs, here = set(map(id, scope.outputs)), set(map(id, scope.nodes))
+            within = Within.of(scope)
             for node in scope.nodes:
-                source = _requantized(node)
-                codes = node.outputs[0] if source else None
-                if source is None or codes is None or id(codes) in outputs:
-                    continue
-                if any(id(reader) not in here for reader in codes.outputs):
-                    continue
-                _redirect(codes, source.inputs[0])
-                release(node)
-                merged[id(node)] = []
-                rewrites += 1
-                if id(source) in here and not source.outputs[0].outputs and id(source.outputs[0]) not in outputs:
-                    release(source)
-                    merged[id(source)] = []
-        replace_nodes(graph, merged)
-        return rewrites
+                source = _same_before(node)
+                if source and id(source) in within.nodes and within.owns(node.outputs[0]):
+                    redirect(node.outputs[0], source.inputs[0])
+                    gone |= _released(node, source, within)
+                    merged += 1
+        replace_nodes(graph, gone)
+        return merged
+
+
+def _same_before(node: gs.Node) -> gs.Node | None:
+    """The DequantizeLinear of the codes that a QuantizeLinear makes again."""
+    source = source_of(node.inputs[0], DEQUANTIZE) if is_op(node, QUANTIZE) else None
+    if source is None:
+        return None
+    first, second = quantizer_of(source), quantizer_of(node)
+    same = first and second and first.equals(second) and first.linear.keeps_codes
+    return source if same else None
+
+
+def _released(node: gs.Node, source: gs.Node, within: Within) -> Replacements:
+    """Without a QuantizeLinear that nothing reads any more, and what it read, if nothing else
+    does."""
+    release(node)
+    (floats,) = source.outputs
+    if floats.outputs or not within.owns(floats):
+        return {id(node): []}
+    release(source)
+    return {id(node): [], id(source): []}

@@ -17,10 +17,11 @@ from sardonyx.passes.journal import Journal
 from sardonyx.passes.metadata import annotate
 from sardonyx.passes.origin import behind
 from sardonyx.passes.quantizers import DEQUANTIZE, QUANTIZE, is_op, quantizer_of
-from sardonyx.passes.rewrite import Draft, Replacements, release, replace_nodes, reread
+from sardonyx.passes.rewrite import Draft, Replacements, redirect, release, replace_nodes
 from sardonyx.passes.scopes import scopes
 from sardonyx.passes.sizes import Sizes
 from sardonyx.passes.weights import values_of
+from sardonyx.passes.within import Within
 from sardonyx.runtime_ops.linear_quantizer import LinearQuantizer
 
 Side = Literal["low", "high"]
@@ -65,7 +66,7 @@ class RemoveSaturated(Pass):
         the others: a row of bounds goes at once."""
         found = _Bounds(graph)
         for scope in scopes(graph):
-            found.outputs, found.here = set(map(id, scope.outputs)), set(map(id, scope.nodes))
+            found.within = Within.of(scope)
             for node in reversed(scope.nodes):
                 found.loosen(node)
             for node in scope.nodes:
@@ -107,12 +108,10 @@ class _Bound:
 
 @dataclass
 class _Bounds:
-    """Rewrites of a graph. ``outputs``, ``here``: outputs and nodes, by ``id``, of the one at hand
-    of those inside it."""
+    """Rewrites of a graph. ``within``: of the one at hand of those inside it."""
 
     graph: gs.Graph
-    outputs: set[int] = field(default_factory=set)
-    here: set[int] = field(default_factory=set)
+    within: Within = field(default_factory=lambda: Within((), ()))
     replacements: Replacements = field(default_factory=dict)
     rewrites: int = 0
 
@@ -140,8 +139,7 @@ class _Bounds:
             nodes = draft.nodes
             nodes[0].attrs.update(attrs)
             annotate(nodes[0], **{"pass": RemoveSaturated.name})
-        for reader in list(old.outputs):
-            reread(reader, 0, source)
+        redirect(old, source)
         release(node)
         self.replacements[id(node)] = nodes
 
@@ -154,10 +152,7 @@ class _Bounds:
         while quantizer and (node := self._next(made, quantizer.linear)):
             (bounded,) = node.outputs
             release(node)
-            for reader in list(made.outputs):
-                for slot, tensor in enumerate(reader.inputs):
-                    if tensor is made:
-                        reread(reader, slot, bounded)
+            redirect(made, bounded)
             self.replacements[id(node)] = []
             self.rewrites += 1
             made = bounded
@@ -166,7 +161,7 @@ class _Bounds:
 
     def _next(self, made: gs.Tensor, quantizer: LinearQuantizer | None = None) -> gs.Node | None:
         """The first bound that reads what a DequantizeLinear makes, and changes nothing."""
-        if id(made) in self.outputs or any(id(r) not in self.here for r in made.outputs):
+        if not self.within.owns(made):
             return None
         for node in made.outputs:
             bounds = _bounds_of(node)
@@ -183,12 +178,11 @@ class _Bounds:
 
     def _quantizers(self, tensor: gs.Tensor) -> list[LinearQuantizer]:
         """What rounds a tensor; nothing if anything else reads it."""
-        if id(tensor) in self.outputs or tensor.dtype not in (None, np.float32):
+        if not self.within.owns(tensor) or tensor.dtype not in (None, np.float32):
             return []
         found = []
         for reader in tensor.outputs:
-            known = id(reader) in self.here and is_op(reader, QUANTIZE)
-            quantizer = quantizer_of(reader) if known and reader.inputs[0] is tensor else None
+            quantizer = quantizer_of(reader) if is_op(reader, QUANTIZE) else None
             if quantizer is None or quantizer.linear.scale.dtype != np.float32:
                 return []
             found.append(quantizer.linear)
