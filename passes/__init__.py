@@ -1,9 +1,13 @@
 """All passes, by name."""
 
 from sardonyx.passes.base import Pass
+from sardonyx.passes.cleanup.dequantize_sums import DequantizeSums
 from sardonyx.passes.cleanup.lift_constants import LiftConstants
 from sardonyx.passes.cleanup.merge_equal import MergeEqual
+from sardonyx.passes.cleanup.merge_requantize import MergeRequantize
+from sardonyx.passes.cleanup.remove_saturated import RemoveSaturated
 from sardonyx.passes.cleanup.remove_unused import RemoveUnused
+from sardonyx.passes.cleanup.round_once import RoundOnce
 from sardonyx.passes.fuse.attention import FuseAttention
 from sardonyx.passes.fuse.gelu import FuseGelu
 from sardonyx.passes.fuse.layer_norm import FuseLayerNorm
@@ -41,6 +45,10 @@ PASSES: dict[str, type[Pass]] = {
         InsertQdq,
         SmoothQuant,
         Gobo,
+        RemoveSaturated,
+        MergeRequantize,
+        RoundOnce,
+        DequantizeSums,
         MergeEqual,
         LowerIntegerLinear,
         MergeProjections,

@@ -10,18 +10,10 @@ import onnx_graphsurgeon as gs
 
 from sardonyx.passes.base import Pass
 from sardonyx.passes.journal import Journal, Miss
-from sardonyx.passes.quantizers import (
-    DEQUANTIZE,
-    QUANTIZE,
-    Quantizer,
-    is_op,
-    quantizer_of,
-    source_of,
-)
+from sardonyx.passes.quantizers import DEQUANTIZE, QUANTIZE, is_op, quantizer_of, source_of
 from sardonyx.passes.rewrite import Replacements, release, replace_nodes, reread
 from sardonyx.passes.scopes import scopes
 from sardonyx.passes.within import Within
-from sardonyx.runtime_ops.linear_quantizer import LinearQuantizer
 
 _MOST_STEPS = 1.5
 """Of the second grid, that a step of the first may be long."""
@@ -29,20 +21,17 @@ _MOST_STEPS = 1.5
 
 @dataclass(frozen=True)
 class RoundOnce(Pass):
-    """``QuantizeLinear_2(DequantizeLinear_1(QuantizeLinear_1(x)))``  ->  ``QuantizeLinear_2(x)``.
+    """``QuantizeLinear2(DequantizeLinear1(QuantizeLinear1(x)))``  ->  ``QuantizeLinear2(x)``.
 
-    Codes change by one at most, and are those of x itself: the first rounding moved x by half a
-    step of its own, ``d = s1 / (2 s2) <= 0.75`` steps of the second; two numbers so far apart round
-    to integers less than ``d + 1 < 2`` apart. Where the first saturated, so does the second: the
-    values of its end codes have the second's end codes. Scales are one for the whole tensor. Does
-    not fire
+    Codes change by one at most, and become those of x itself: the first rounding moved x by half a
+    step of its own, ``d = s1 / (2 s2) <= 0.75`` steps of the second, and numbers d apart round to
+    integers at most ``d + 1 < 2`` apart. Where the first saturates, the second
+    does: it has its end codes for the values of the first's. Does not fire
 
-    1. where both are equal: `merge-requantize` does that without any change,
-    2. where a step of the first is longer than 1.5 of the second: it is the grid that counts,
-    3. where the first saturates at values that the second tells apart,
-    4. where something else reads what the first makes, or it is an output of the graph, or in
-       another graph than the second,
-    5. where a scale or zero point is computed, or not float32.
+    1. where a step of the first is longer than 1.5 of the second: it is the grid that counts,
+    2. where the first saturates at values that the second tells apart,
+    3. where something else needs what the first makes, or the second stands in another graph,
+    4. where a scale or zero point is computed, or not one float32 number for the whole tensor.
     """
 
     name: ClassVar[str] = "round-once"
@@ -56,17 +45,42 @@ class RoundOnce(Pass):
         for scope in scopes(graph):
             within = Within.of(scope)
             for node in scope.nodes:
-                rounding = _rounded_before(node, within)
-                if rounding is None:
-                    continue
-                reason = _why_not(*map(quantizer_of, (*rounding, node)))
+                first = _rounded_before(node, within)
+                reason = _unlike(*first, node) if first else ""
                 if reason:
                     journal.missed.append(Miss(self.name, node.name, reason))
-                    continue
-                reread(node, 0, rounding[0].inputs[0])
-                for each in reversed(rounding):
-                    release(each)
-                    gone[id(each)] = []
-                merged += 1
+                elif first:
+                    reread(node, 0, first[0].inputs[0])
+                    for each in reversed(first):
+                        release(each)
+                    gone |= {id(each): [] for each in first}
+                    merged += 1
         replace_nodes(graph, gone)
         return merged
+
+
+def _rounded_before(node: gs.Node, within: Within) -> tuple[gs.Node, gs.Node] | None:
+    """The QuantizeLinear and the DequantizeLinear whose values only this QuantizeLinear reads."""
+    dequantizer = source_of(node.inputs[0], DEQUANTIZE) if is_op(node, QUANTIZE) else None
+    quantizer = source_of(dequantizer.inputs[0], QUANTIZE) if dequantizer else None
+    if quantizer is None or dequantizer is None:
+        return None
+    pair = quantizer, dequantizer
+    alone = all(len(n.outputs[0].outputs) == 1 and within.owns(n.outputs[0]) for n in pair)
+    return pair if alone and all(id(n) in within.nodes for n in pair) else None
+
+
+def _unlike(quantizer: gs.Node, dequantizer: gs.Node, second: gs.Node) -> str:
+    """Why rounding to two grids is not nearly rounding to the second; empty if it is."""
+    found = [quantizer_of(node) for node in (quantizer, dequantizer, second)]
+    one, back, two = (q.linear if q and q.layout is None else None for q in found)
+    if one is None or back is None or two is None or one.scale.dtype != np.float32:
+        return "a scale or zero point is not one float32 number"
+    if not one.equals(back) or two.scale.dtype != np.float32:
+        return "codes are not dequantized by the scale that made them"
+    if one.scale > _MOST_STEPS * two.scale:
+        return f"a step of the first, {one.scale}, is long beside {two.scale}"
+    ends = [int(two.codes(float(one.values(code)))) for code in (one.low, one.high)]
+    if ends != [two.low, two.high]:
+        return "the first saturates at values that the second tells apart"
+    return ""
