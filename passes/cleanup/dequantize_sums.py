@@ -25,8 +25,9 @@ _INTEGER_PRODUCTS = ("MatMulInteger", "ConvInteger")
 """Ops that make INT32 sums, cast to floats and scaled after."""
 
 _MOVES = frozenset(
-    "Concat DepthToSpace Expand Flatten Gather GatherElements GatherND Identity Pad Reshape Slice "
-    "SpaceToDepth Split Squeeze Tile Transpose Unsqueeze".split()
+    ["Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "GatherElements", "GatherND"]
+    + ["Identity", "Pad", "Reshape", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile"]
+    + ["Transpose", "Unsqueeze"]
 )
 """Ops that move codes as well as floats."""
 
