@@ -29,6 +29,12 @@ Side = Literal["low", "high"]
 _CLIP: tuple[tuple[Side, int, str], ...] = (("low", 1, "min"), ("high", 2, "max"))
 """Sides of a Clip, with the input that bounds there, an attribute before operator set 11."""
 
+_LEFT_OUT: dict[Side, np.ndarray] = {
+    "low": np.array(np.finfo(np.float32).min),
+    "high": np.array(np.finfo(np.float32).max),
+}
+"""What a Clip cuts infinities to on a side on which it is given no bound."""
+
 _SIDES: dict[str, Side] = {"Max": "low", "Min": "high"}
 """The side on which constants bound, by op."""
 
@@ -78,7 +84,7 @@ class RemoveSaturated(Pass):
 @dataclass(frozen=True, eq=False)
 class _Bound:
     """A number, or several, that values of one side are cut at. ``slot``: the input that holds
-    them; ``attribute``: or the attribute; None of both: it is the op's own."""
+    them; ``attribute``: or the attribute; neither: it is the op's own."""
 
     side: Side
     values: np.ndarray
@@ -90,6 +96,11 @@ class _Bound:
         """The number that cuts most; NaN if one is."""
         tightest: np.floating = self.values.max() if self.side == "low" else self.values.min()
         return tightest
+
+    @property
+    def is_given(self) -> bool:
+        """Whether the node can do without."""
+        return self.slot is not None or self.attribute is not None
 
     def saturates(self, quantizer: LinearQuantizer) -> bool:
         """Whether all that is cut has the code that it is cut to."""
@@ -126,14 +137,13 @@ class _Bounds:
         quantizers = self._quantizers(node.outputs[0]) if bounds else []
         gone = [b for b in bounds if quantizers and all(map(b.saturates, quantizers))]
         gone = [b for b in gone if self._is_spare(node, b, gone)]
-        if not gone:
-            return
         inputs, attrs = _without(node, gone)
+        whole = bool(gone) and len(gone) == len(bounds) and len(inputs) == 1
+        if not whole and not any(bound.is_given for bound in gone):
+            return
         self.rewrites += 1
-        old, nodes = node.outputs[0], list[gs.Node]()
-        if len(gone) == len(bounds) and len(inputs) == 1:
-            (source,) = inputs
-        else:
+        source, old, nodes = inputs[0], node.outputs[0], list[gs.Node]()
+        if not whole:
             draft = Draft.of(node, np.float32)
             source = draft.add(node.op, "Loose", inputs, shape=old.shape)
             nodes = draft.nodes
@@ -216,8 +226,11 @@ def _of_clip(node: gs.Node) -> Iterator[_Bound]:
     for side, slot, attribute in _CLIP:
         if attribute in node.attrs:
             yield _Bound(side, np.array(node.attrs[attribute], np.float32), attribute=attribute)
-        elif (held := _constant(operand(node, slot))) is not None:
-            yield _Bound(side, held, slot)
+        elif (held := operand(node, slot)) is None:
+            yield _Bound(side, _LEFT_OUT[side])
+        elif (values := _constant(held)) is not None:
+            # an end beyond the floats, left out, would be the last of them
+            yield _Bound(side, np.clip(values, *_LEFT_OUT.values()), slot)
 
 
 def _of_minmax(node: gs.Node) -> Iterator[_Bound]:
