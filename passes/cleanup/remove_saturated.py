@@ -58,7 +58,8 @@ class RemoveSaturated(Pass):
        what it makes),
     2. where the constant, or a quantizer's scale or zero point, is computed as the model runs, or a
        constant is NaN,
-    3. on float16 in front of a quantizer: onnxruntime's makes the largest code of -inf,
+    3. in front of a quantizer of float16, or of less than 8 bits: onnxruntime's do not saturate
+       beyond 2^31 steps (-inf in float16 has the largest code),
     4. where the constant's shape is not known to leave the result's as it is,
     5. through Reshape and other movement of data: `hoist-quantize` and `sink-dequantize` bring
        bound and quantizer together.
@@ -193,7 +194,7 @@ class _Bounds:
         found = []
         for reader in tensor.outputs:
             quantizer = quantizer_of(reader) if is_op(reader, QUANTIZE) else None
-            if quantizer is None or quantizer.linear.scale.dtype != np.float32:
+            if quantizer is None or not _saturates(quantizer.linear):
                 return []
             found.append(quantizer.linear)
         return found
@@ -208,6 +209,11 @@ class _Bounds:
             return any(other is not None and len(other) >= len(shape) for other in rest)
         whole = self.sizes.shape(node.outputs[0])
         return any(other is not None and other == whole for other in rest)
+
+
+def _saturates(quantizer: LinearQuantizer) -> bool:
+    """Whether onnxruntime makes end codes of all that lies beyond."""
+    return quantizer.scale.dtype == np.float32 and quantizer.high - quantizer.low >= 255
 
 
 def _bounds_of(node: gs.Node) -> list[_Bound]:
