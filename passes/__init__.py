@@ -8,6 +8,7 @@ from sardonyx.passes.cleanup.merge_requantize import MergeRequantize
 from sardonyx.passes.cleanup.remove_saturated import RemoveSaturated
 from sardonyx.passes.cleanup.remove_unused import RemoveUnused
 from sardonyx.passes.cleanup.round_once import RoundOnce
+from sardonyx.passes.cleanup.unfuse_qlinear_matmul import UnfuseQLinearMatMul
 from sardonyx.passes.fuse.attention import FuseAttention
 from sardonyx.passes.fuse.gelu import FuseGelu
 from sardonyx.passes.fuse.layer_norm import FuseLayerNorm
@@ -48,6 +49,7 @@ PASSES: dict[str, type[Pass]] = {
         RemoveSaturated,
         MergeRequantize,
         RoundOnce,
+        UnfuseQLinearMatMul,
         DequantizeSums,
         MergeEqual,
         LowerIntegerLinear,

@@ -9,27 +9,18 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from sardonyx.passes.base import Pass
+from sardonyx.passes.cleanup.code_readers import PRODUCTS, is_integer_product, only_for_floats
 from sardonyx.passes.fused import MICROSOFT, is_standard
 from sardonyx.passes.journal import Journal
 from sardonyx.passes.origin import maker
-from sardonyx.passes.quantizers import DEQUANTIZE, QUANTIZE, is_op, quantizer_of, source_of
+from sardonyx.passes.quantizers import QUANTIZE, is_op, quantizer_of
 from sardonyx.passes.rewrite import Draft, Replacements, release, replace_nodes
 from sardonyx.passes.scopes import is_constant, scopes
 from sardonyx.passes.within import Within
 from sardonyx.runtime_ops.linear_quantizer import LinearQuantizer
 
-_PRODUCTS = ("MatMul", "Gemm", "Conv", "ConvTranspose")
-"""Ops that multiply integers where both operands are dequantized."""
-
 _INTEGER_PRODUCTS = ("MatMulInteger", "ConvInteger")
 """Ops that make INT32 sums, cast to floats and scaled after."""
-
-_MOVES = frozenset(
-    ["Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "GatherElements", "GatherND"]
-    + ["Identity", "Pad", "Reshape", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile"]
-    + ["Transpose", "Unsqueeze"]
-)
-"""Ops that move codes as well as floats."""
 
 _LEAST_CODES = 256
 
@@ -85,7 +76,7 @@ def _needless(node: gs.Node, within: Within) -> list[gs.Node]:
     if not is_op(node, QUANTIZE) or not within.owns(node.outputs[0]):
         return []
     readers = list(node.outputs[0].outputs)
-    if not all(is_op(r, DEQUANTIZE) for r in readers) or not _are_sums(node.inputs[0]):
+    if not only_for_floats(readers) or not _are_sums(node.inputs[0]):
         return []
     quantizer = quantizer_of(node)
     if quantizer is None or quantizer.layout or not _is_wide(quantizer.linear):
@@ -93,8 +84,7 @@ def _needless(node: gs.Node, within: Within) -> list[gs.Node]:
     back = [quantizer_of(reader) for reader in readers]
     if not all(each and each.equals(quantizer) for each in back):
         return []
-    taking = [r for reader in readers for r in reader.outputs[0].outputs]
-    return [] if any(map(_takes_codes, taking)) else readers
+    return readers
 
 
 def _is_wide(linear: LinearQuantizer) -> bool:
@@ -108,8 +98,8 @@ def _are_sums(tensor: gs.Tensor) -> bool:
         return bool(node is not None and node.op == "MatMulIntegerToFloat")
     if not is_standard(node):
         return False
-    if node.op in _PRODUCTS:
-        return _is_integer_product(node)
+    if node.op in PRODUCTS:
+        return is_integer_product(node)
     if node.op == "Mul":
         return any(map(_are_scaled, node.inputs))
     if node.op != "Add":
@@ -123,28 +113,3 @@ def _are_scaled(tensor: gs.Tensor) -> bool:
     cast = maker(tensor)
     product = maker(cast.inputs[0]) if cast is not None and cast.op == "Cast" else None
     return product is not None and product.op in _INTEGER_PRODUCTS
-
-
-def _is_integer_product(node: gs.Node) -> bool:
-    return all(_is_dequantized(t) for t in node.inputs[:2])
-
-
-def _is_dequantized(tensor: gs.Tensor) -> bool:
-    """Whether a DequantizeLinear makes a tensor, a Transpose perhaps behind it."""
-    node = maker(tensor)
-    if node is not None and node.op == "Transpose":
-        tensor = node.inputs[0]
-    return source_of(tensor, DEQUANTIZE) is not None
-
-
-def _takes_codes(node: gs.Node) -> bool:
-    """Whether an op of dequantized values runs on their codes, or moves them."""
-    if is_op(node, QUANTIZE) or (is_standard(node) and node.op in _MOVES):
-        return True
-    if not is_standard(node):
-        return False
-    if node.op in _PRODUCTS:
-        return _is_integer_product(node)
-    read = [r for t in node.outputs for r in t.outputs]
-    rounded = bool(read) and all(is_op(r, QUANTIZE) for r in read)
-    return rounded and all(_is_dequantized(t) for t in node.inputs)
