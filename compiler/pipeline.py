@@ -167,10 +167,18 @@ def _until(passes: tuple[Pass, ...], until: str | None) -> tuple[Pass, ...]:
 
 
 def _check_worth(recipe: Recipe, passes: tuple[Pass, ...], driver: Driver) -> None:
-    """Refuse a result in which a quantizing recipe quantized nothing, and no other did before."""
-    if driver.journal.encoded or not any(a_pass.quantizes for a_pass in passes):
+    """Refuse a result in which a quantizing recipe quantized nothing: where weights are quantized
+    already, only if it was to round activations too."""
+    quantizers = [a_pass for a_pass in passes if a_pass.quantizes]
+    if driver.journal.encoded or not quantizers:
         return
-    if any(skip.reason.startswith(ALREADY) for skip in driver.journal.skipped):
+    done = next((s for s in driver.journal.skipped if s.reason.startswith(ALREADY)), None)
+    if done and any(type(a_pass).watches is not Pass.watches for a_pass in quantizers):
+        raise InputError(
+            f"the model has nothing left that recipe '{recipe.name}' can quantize: '{done.name}' is "
+            f"{done.reason}; compile the floating-point model that it was made from"
+        )
+    if done:
         return
     reasons = [skip.reason for skip in driver.journal.skipped if skip.eligible]
     reasons += [skip.reason for skip in driver.journal.skipped if not skip.eligible]
