@@ -47,9 +47,10 @@ class RoundOnce(Pass):
             for node in scope.nodes:
                 first = _rounded_before(node, within)
                 reason = _unlike(*first, node) if first else ""
-                if reason:
-                    journal.missed.append(Miss(self.name, node.name, reason))
-                elif first:
+                miss = Miss(self.name, node.name or node.outputs[0].name, reason)
+                if reason and miss not in journal.missed:
+                    journal.missed.append(miss)
+                if first and not reason:
                     reread(node, 0, first[0].inputs[0])
                     for each in reversed(first):
                         release(each)
