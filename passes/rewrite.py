@@ -97,6 +97,29 @@ def release(node: gs.Node) -> None:
     list.clear(node.outputs)
 
 
+def release_all(nodes: list[gs.Node]) -> None:
+    """The same for many nodes, which takes no longer where they read one tensor."""
+    gone = set(map(id, nodes))
+    touched = {id(t): t for node in nodes for t in (*node.inputs, *node.outputs)}
+    for tensor in touched.values():
+        for held in (tensor.inputs, tensor.outputs):
+            list.__setitem__(held, slice(None), [n for n in held if id(n) not in gone])
+    for node in nodes:
+        list.clear(node.inputs)
+        list.clear(node.outputs)
+
+
+def detach(node: gs.Node) -> None:
+    """Part a node from all but the constants that it reads: one may have so many readers that
+    parting them one by one takes long, and `release_all` does the rest at once."""
+    for slot, tensor in enumerate(node.inputs):
+        if not isinstance(tensor, gs.Constant):
+            reread(node, slot, gs.Variable.empty())
+    for tensor in node.outputs:
+        _forget(tensor.inputs, node)
+    list.clear(node.outputs)
+
+
 def reread(node: gs.Node, slot: int, tensor: gs.Tensor) -> None:
     """Let a node read another tensor in a slot."""
     _forget(node.inputs[slot].outputs, node)

@@ -12,9 +12,10 @@ from sardonyx.passes.base import Pass
 from sardonyx.passes.cleanup.code_readers import PRODUCTS, is_integer_product, only_for_floats
 from sardonyx.passes.fused import MICROSOFT, is_standard
 from sardonyx.passes.journal import Journal
+from sardonyx.passes.metadata import annotate, inherit
 from sardonyx.passes.origin import maker
 from sardonyx.passes.quantizers import QUANTIZE, is_op, quantizer_of
-from sardonyx.passes.rewrite import Draft, Replacements, release, replace_nodes
+from sardonyx.passes.rewrite import Replacements, detach, release_all, replace_nodes
 from sardonyx.passes.scopes import is_constant, scopes
 from sardonyx.passes.within import Within
 from sardonyx.runtime_ops.linear_quantizer import LinearQuantizer
@@ -54,19 +55,20 @@ class DequantizeSums(Pass):
     def run(self, graph: gs.Graph, journal: Journal) -> int:
         """Every pair, in every graph by itself."""
         replacements: Replacements = {}
+        gone: list[gs.Node] = []
         removed = 0
         for scope in scopes(graph):
             within = Within.of(scope)
             for node in scope.nodes:
                 pairs = _needless(node, within)
                 for pair in pairs:
-                    draft = Draft.of(pair, np.float32)
-                    draft.add("Identity", "Sums", [node.inputs[0]])
-                    replacements[id(pair)] = draft.take_place(pair, self.name)
+                    replacements[id(pair)] = [_passing_on(node.inputs[0], pair)]
                 if pairs:
-                    release(node)
+                    detach(node)
                     replacements[id(node)] = []
+                    gone += [node, *pairs]
                     removed += 1
+        release_all(gone)
         replace_nodes(graph, replacements)
         return removed
 
@@ -85,6 +87,16 @@ def _needless(node: gs.Node, within: Within) -> list[gs.Node]:
     if not all(each and each.equals(quantizer) for each in back):
         return []
     return readers
+
+
+def _passing_on(sums: gs.Tensor, node: gs.Node) -> gs.Node:
+    """An Identity in the place of a DequantizeLinear."""
+    outputs = list(node.outputs)
+    detach(node)
+    made = gs.Node("Identity", f"{node.name or outputs[0].name}/Sums", {}, [sums], outputs)
+    inherit(made, node)
+    annotate(made, **{"pass": DequantizeSums.name})
+    return made
 
 
 def _is_wide(linear: LinearQuantizer) -> bool:

@@ -10,7 +10,7 @@ import onnx_graphsurgeon as gs
 from sardonyx.passes.base import Pass
 from sardonyx.passes.journal import Journal
 from sardonyx.passes.quantizers import DEQUANTIZE, QUANTIZE, is_op, quantizer_of, source_of
-from sardonyx.passes.rewrite import Replacements, redirect, release, replace_nodes
+from sardonyx.passes.rewrite import detach, redirect, release_all, replace_nodes
 from sardonyx.passes.scopes import scopes
 from sardonyx.passes.within import Within
 
@@ -37,7 +37,7 @@ class MergeRequantize(Pass):
 
     def run(self, graph: gs.Graph, journal: Journal) -> int:
         """Merge in every graph by itself, from the first node to the last: rows go at once."""
-        gone: Replacements = {}
+        gone: list[gs.Node] = []
         merged = 0
         for scope in scopes(graph):
             within = Within.of(scope)
@@ -45,9 +45,10 @@ class MergeRequantize(Pass):
                 source = _same_before(node)
                 if source and id(source) in within.nodes and within.owns(node.outputs[0]):
                     redirect(node.outputs[0], source.inputs[0])
-                    gone |= _released(node, source, within)
+                    gone += _detached(node, source, within)
                     merged += 1
-        replace_nodes(graph, gone)
+        release_all(gone)
+        replace_nodes(graph, {id(node): [] for node in gone})
         return merged
 
 
@@ -61,12 +62,11 @@ def _same_before(node: gs.Node) -> gs.Node | None:
     return source if same else None
 
 
-def _released(node: gs.Node, source: gs.Node, within: Within) -> Replacements:
-    """Without a QuantizeLinear that nothing reads any more, and what it read, if nothing else
-    does."""
-    release(node)
+def _detached(node: gs.Node, source: gs.Node, within: Within) -> list[gs.Node]:
+    """A QuantizeLinear that nothing reads any more, and what it read, if nothing else does."""
+    detach(node)
     (floats,) = source.outputs
     if floats.outputs or not within.owns(floats):
-        return {id(node): []}
-    release(source)
-    return {id(node): [], id(source): []}
+        return [node]
+    detach(source)
+    return [node, source]

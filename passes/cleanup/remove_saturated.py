@@ -17,7 +17,14 @@ from sardonyx.passes.journal import Journal
 from sardonyx.passes.metadata import annotate
 from sardonyx.passes.origin import behind
 from sardonyx.passes.quantizers import DEQUANTIZE, QUANTIZE, is_op, quantizer_of
-from sardonyx.passes.rewrite import Draft, Replacements, redirect, release, replace_nodes
+from sardonyx.passes.rewrite import (
+    Draft,
+    Replacements,
+    detach,
+    redirect,
+    release_all,
+    replace_nodes,
+)
 from sardonyx.passes.scopes import scopes
 from sardonyx.passes.sizes import Sizes
 from sardonyx.passes.weights import values_of
@@ -78,6 +85,7 @@ class RemoveSaturated(Pass):
                 found.loosen(node)
             for node in scope.nodes:
                 found.take_readers(node)
+        release_all(found.gone)
         replace_nodes(graph, found.replacements)
         return found.rewrites
 
@@ -125,6 +133,7 @@ class _Bounds:
     graph: gs.Graph
     within: Within = field(default_factory=lambda: Within((), ()))
     replacements: Replacements = field(default_factory=dict)
+    gone: list[gs.Node] = field(default_factory=list)
     rewrites: int = 0
 
     @cached_property
@@ -151,8 +160,7 @@ class _Bounds:
             nodes[0].attrs.update(attrs)
             annotate(nodes[0], **{"pass": RemoveSaturated.name})
         redirect(old, source)
-        release(node)
-        self.replacements[id(node)] = nodes
+        self._replace(node, nodes)
 
     def take_readers(self, dequantizer: gs.Node) -> None:
         """Let a DequantizeLinear make what the bounds that read it made."""
@@ -162,13 +170,17 @@ class _Bounds:
         (made,) = dequantizer.outputs
         while quantizer and (node := self._next(made, quantizer.linear)):
             (bounded,) = node.outputs
-            release(node)
+            self._replace(node, [])
             redirect(made, bounded)
-            self.replacements[id(node)] = []
             self.rewrites += 1
             made = bounded
         if made is not dequantizer.outputs[0]:
-            self.replacements[id(dequantizer)] = [_making(made, dequantizer)]
+            self._replace(dequantizer, [_making(made, dequantizer)])
+
+    def _replace(self, node: gs.Node, nodes: list[gs.Node]) -> None:
+        detach(node)
+        self.gone.append(node)
+        self.replacements[id(node)] = nodes
 
     def _next(self, made: gs.Tensor, quantizer: LinearQuantizer | None = None) -> gs.Node | None:
         """The first bound that reads what a DequantizeLinear makes, and changes nothing."""
@@ -268,5 +280,4 @@ def _without(node: gs.Node, gone: list[_Bound]) -> tuple[list[gs.Tensor], dict[s
 def _making(output: gs.Tensor, node: gs.Node) -> gs.Node:
     """A node as another, which it is to replace, that makes another tensor."""
     inputs = list(node.inputs)
-    release(node)
     return gs.Node(node.op, node.name, node.attrs, inputs, [output], domain=node.domain)

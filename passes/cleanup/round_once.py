@@ -11,7 +11,7 @@ import onnx_graphsurgeon as gs
 from sardonyx.passes.base import Pass
 from sardonyx.passes.journal import Journal, Miss
 from sardonyx.passes.quantizers import DEQUANTIZE, QUANTIZE, is_op, quantizer_of, source_of
-from sardonyx.passes.rewrite import Replacements, release, replace_nodes, reread
+from sardonyx.passes.rewrite import detach, release_all, replace_nodes, reread
 from sardonyx.passes.scopes import scopes
 from sardonyx.passes.within import Within
 
@@ -40,8 +40,7 @@ class RoundOnce(Pass):
 
     def run(self, graph: gs.Graph, journal: Journal) -> int:
         """Merge from the first node to the last, in every graph by itself."""
-        gone: Replacements = {}
-        merged = 0
+        gone: list[gs.Node] = []
         for scope in scopes(graph):
             within = Within.of(scope)
             for node in scope.nodes:
@@ -52,12 +51,12 @@ class RoundOnce(Pass):
                     journal.missed.append(miss)
                 if first and not reason:
                     reread(node, 0, first[0].inputs[0])
-                    for each in reversed(first):
-                        release(each)
-                    gone |= {id(each): [] for each in first}
-                    merged += 1
-        replace_nodes(graph, gone)
-        return merged
+                    for each in first:
+                        detach(each)
+                    gone += first
+        release_all(gone)
+        replace_nodes(graph, {id(node): [] for node in gone})
+        return len(gone) // 2
 
 
 def _rounded_before(node: gs.Node, within: Within) -> tuple[gs.Node, gs.Node] | None:
