@@ -14,7 +14,7 @@ from sardonyx.compiler.emit import op_functions
 from sardonyx.compiler.export import export, header
 from sardonyx.compiler.load import Source
 from sardonyx.compiler.messages import initializers, set_opset
-from sardonyx.compiler.operands import Operand, operands
+from sardonyx.compiler.operands import Operand, operands, ranges
 from sardonyx.compiler.region import Record, Region, record_of
 from sardonyx.compiler.stored import fill
 from sardonyx.passes.scopes import all_constants, is_constant, scopes
@@ -216,10 +216,18 @@ def _in_order(nodes: list[gs.Node]) -> list[gs.Node]:
     return [placed[key] for key in sorter.static_order()]
 
 
-def random_feeds(pair: Pair, records: Iterable[Record], numbers: Numbers) -> Feeds:
-    """Values for all inputs of both models; the same at every call."""
+def random_feeds(
+    pair: Pair, records: Iterable[Record], numbers: Numbers, spanned: bool = False
+) -> Feeds:
+    """Values for all inputs of both models; the same at every call. ``spanned``: those that a
+    QuantizeLinear of ``records`` reads lie evenly over its range, both ends among them."""
     inputs = [*pair.before.graph.input, *pair.after.graph.input]
-    return feeds_for(inputs, records, numbers, pair.values)
+    feeds = feeds_for(inputs, records, numbers, pair.values)
+    for name, (low, high) in reversed(list(ranges(records))) if spanned else ():
+        if name in feeds:
+            even = np.linspace(low, high, feeds[name].size, dtype=feeds[name].dtype)
+            feeds[name] = np.random.default_rng(0).permutation(even).reshape(feeds[name].shape)
+    return feeds
 
 
 def feeds_for(

@@ -9,6 +9,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import DTypeLike
 
 from sardonyx.compiler.region import Record
+from sardonyx.passes.quantizers import QUANTIZE, quantizer_from
 from sardonyx.runtime_ops.ops import DOMAIN
 
 
@@ -31,6 +32,17 @@ def operands(records: Iterable[Record]) -> dict[str, Operand]:
     for name, operand in (found for record in records for found in _of(record)):
         known.setdefault(name, operand)
     return known
+
+
+def ranges(records: Iterable[Record]) -> Iterator[tuple[str, tuple[float, float]]]:
+    """Tensors that are rounded by constants, and the ends of what does not saturate."""
+    for record in records:
+        if record.op == QUANTIZE:
+            quantizer = quantizer_from(record.op, record.attrs, record.inputs)
+            if quantizer is not None:
+                linear = quantizer.linear
+                ends = linear.values(linear.low).max(), linear.values(linear.high).min()
+                yield record.inputs[0].name, (float(ends[0]), float(ends[1]))
 
 
 def _of(record: Record) -> Iterator[tuple[str, Operand]]:

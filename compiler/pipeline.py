@@ -139,7 +139,8 @@ def _compile(
     check_valid(compiled, "the compiled model")
     if verify == "full":
         check_model(model, place.inline_all, passes, driver, compiled)
-    if verify != "off" and journal.activations:
+    rounded = journal.activations or any(a_pass.rounds_less for a_pass in passes)
+    if verify != "off" and rounded:
         feeds = calibration.first(source, graph)
         driver.verification.outputs = fidelity(model, compiled, feeds) if feeds else []
     report = summarize(recipe, target, driver, compiled, time.perf_counter() - start)

@@ -42,21 +42,26 @@ def check_model(
 
     The ``passes`` ahead of the first that quantizes must keep what the source computes; from there
     on the compiled model must keep what the source with decoded weights computes. Where activations
-    are rounded no such bound can be kept: what that costs is measured (`fidelity`), not judged.
+    are rounded, or less than before, no such bound can be kept: what that changes is measured
+    (`fidelity`), not judged.
     """
     source, graph = load(model, inline_all=inline_all)
     plain = emit(source, graph)
     feeds = driver.calibration.first(source, graph) or [_made_up(plain, graph)]
-    exact = list(takewhile(lambda a_pass: not a_pass.quantizes, passes))
+    exact = list(takewhile(_keeps_values, passes))
     told = zip(exact, driver.measured, strict=False)
     rewrites = sum(a_pass.run(graph, Journal(watched=watched)) for a_pass, watched in told)
     worst = _difference(plain, emit(source, graph), feeds, "the source") if rewrites else 0.0
-    if not driver.journal.activations:
+    if not driver.journal.activations and not any(a_pass.rounds_less for a_pass in passes):
         _decode_weights(graph, driver.journal.encoded)
         decoded = emit(source, graph)
         del decoded.graph.value_info[:]  # of a decoded weight's way through a Cast
         worst = max(worst, _difference(decoded, compiled, feeds, "the source with decoded weights"))
     driver.verification.model_difference = worst
+
+
+def _keeps_values(a_pass: Pass) -> bool:
+    return not a_pass.quantizes and not a_pass.rounds_less
 
 
 def _decode_weights(graph: gs.Graph, encoded: list[Encoded]) -> None:

@@ -1,6 +1,7 @@
 """All passes, by name."""
 
 from sardonyx.passes.base import Pass
+from sardonyx.passes.cleanup.dequantize_sums import DequantizeSums
 from sardonyx.passes.cleanup.fold_constants import FoldConstants
 from sardonyx.passes.cleanup.fold_shapes import FoldShapes
 from sardonyx.passes.cleanup.hoist_quantize import HoistQuantize
@@ -8,9 +9,13 @@ from sardonyx.passes.cleanup.lift_constants import LiftConstants
 from sardonyx.passes.cleanup.merge_constants import MergeConstants
 from sardonyx.passes.cleanup.merge_equal import MergeEqual
 from sardonyx.passes.cleanup.merge_movements import MergeMovements
+from sardonyx.passes.cleanup.merge_requantize import MergeRequantize
 from sardonyx.passes.cleanup.remove_no_ops import RemoveNoOps
+from sardonyx.passes.cleanup.remove_saturated import RemoveSaturated
 from sardonyx.passes.cleanup.remove_unused import RemoveUnused
+from sardonyx.passes.cleanup.round_once import RoundOnce
 from sardonyx.passes.cleanup.sink_dequantize import SinkDequantize
+from sardonyx.passes.cleanup.unfuse_qlinear_matmul import UnfuseQLinearMatMul
 from sardonyx.passes.cleanup.unsign_codes import UnsignCodes
 from sardonyx.passes.fuse.attention import FuseAttention
 from sardonyx.passes.fuse.gelu import FuseGelu
@@ -56,6 +61,11 @@ PASSES: dict[str, type[Pass]] = {
         FoldShapes,
         RemoveNoOps,
         MergeMovements,
+        RemoveSaturated,
+        MergeRequantize,
+        RoundOnce,
+        UnfuseQLinearMatMul,
+        DequantizeSums,
         MergeEqual,
         MergeConstants,
         LowerIntegerLinear,

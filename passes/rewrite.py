@@ -109,6 +109,17 @@ def release_all(nodes: list[gs.Node]) -> None:
         list.clear(node.outputs)
 
 
+def detach(node: gs.Node) -> None:
+    """Part a node from all but the constants that it reads: one may have so many readers that
+    parting them one by one takes long, and `release_all` does the rest at once."""
+    for slot, tensor in enumerate(node.inputs):
+        if not isinstance(tensor, gs.Constant):
+            reread(node, slot, gs.Variable.empty())
+    for tensor in node.outputs:
+        _forget(tensor.inputs, node)
+    list.clear(node.outputs)
+
+
 def reread(node: gs.Node, slot: int, tensor: gs.Tensor) -> None:
     """Let a node read another tensor in a slot."""
     _forget(node.inputs[slot].outputs, node)
@@ -140,6 +151,14 @@ def successor(
     annotate(new, **{"pass": made_by})
     new.outputs.extend(take_outputs(node))
     return new
+
+
+def redirect(old: gs.Tensor, new: gs.Tensor) -> None:
+    """Let all readers of a tensor read another."""
+    for reader in list(old.outputs):
+        for slot, tensor in enumerate(reader.inputs):
+            if tensor is old:
+                reread(reader, slot, new)
 
 
 def _forget(nodes: list[gs.Node], node: gs.Node) -> None:

@@ -5,7 +5,7 @@ import onnx
 import pytest
 
 from sardonyx.compiler import compile
-from sardonyx.compiler.cut import feeds_for
+from sardonyx.compiler.cut import NUMBERS, Pair, feeds_for, random_feeds
 from sardonyx.compiler.load import load
 from sardonyx.compiler.operands import operands
 from sardonyx.compiler.region import record_all
@@ -107,3 +107,23 @@ def test_a_region_behind_an_unknown_op_is_checked(text_model, normal):
     model.opset_import.append(onnx.helper.make_opsetid("my", 1))
     checked = compile(model, "gobo").report.verification
     assert (checked.regions, checked.regions_run, checked.unchecked) == (2, 2, [])
+
+
+def test_inputs_that_span_the_range_of_a_quantizer(text_model):
+    """Both ends among them, none beyond; of the quantizer that is met first."""
+    model = text_model(
+        "g (float[4,8] X, float[3] V) => (uint8[4,8] Y, int8[4,8] Z, float[3] U) {"
+        " Y = QuantizeLinear (X, s, z)\n Z = QuantizeLinear (X, t, y)\n U = Neg (V) }",
+        s=np.float32(0.5),
+        z=np.uint8(100),
+        t=np.float32(9),
+        y=np.int8(0),
+    )
+    pair = Pair(model, model, ["Y"], {})
+    records = record_all(load(model)[1])
+    spanned = random_feeds(pair, records, NUMBERS[0], spanned=True)
+    assert (spanned["X"].min(), spanned["X"].max()) == (-50, 77.5)
+    assert not np.array_equal(np.sort(spanned["X"].ravel()), spanned["X"].ravel())
+    plain = random_feeds(pair, records, NUMBERS[0])
+    assert plain["X"].max() < 9
+    assert np.array_equal(plain["V"], spanned["V"])

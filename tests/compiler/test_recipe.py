@@ -140,7 +140,7 @@ def test_unknown_recipe():
         "a recipe of your own is a path that ends in .toml or .py"
     )
     assert (
-        "unknown recipe 'zzz': there is cleanup, float, gobo, gobo-int8, gobo-roberta, gobo4"
+        "unknown recipe 'zzz': there is cleanup, cleanup-inexact, float, gobo, gobo-int8"
         in refusal("zzz")
     )
     assert "unknown recipe ''" in refusal("")
