@@ -166,7 +166,13 @@ def _until(passes: tuple[Pass, ...], until: str | None) -> tuple[Pass, ...]:
 
 
 def _check_worth(recipe: Recipe, passes: tuple[Pass, ...], driver: Driver) -> None:
-    """Refuse a result in which a quantizing recipe quantized nothing, and no other did before."""
+    """Refuse a result in which a recipe did nothing of what it is for: a pass found nothing, or
+    nothing was quantized, and no other did so before."""
+    journal = driver.journal
+    for a_pass in (each for each in passes if each.pointless):
+        idle = all(run.rewrites == 0 for run in driver.runs if run.name == a_pass.name)
+        if idle and all(miss.by != a_pass.name for miss in journal.missed):
+            raise InputError(f"recipe '{recipe.name}' has nothing to do: {a_pass.pointless}")
     if driver.journal.encoded or not any(a_pass.quantizes for a_pass in passes):
         return
     if any(skip.reason.startswith(ALREADY) for skip in driver.journal.skipped):

@@ -4,6 +4,7 @@ As in every check, stock onnxruntime runs the ops' bodies: a product with ``comp
 held against the floats that it stands for, not against what integers make of them.
 """
 
+import math
 from collections import defaultdict
 from itertools import takewhile
 from pathlib import Path
@@ -40,14 +41,15 @@ def check_model(
 ) -> None:
     """Run whole models in onnxruntime as a user would; record the largest difference or raise.
 
-    The ``passes`` ahead of the first that quantizes must keep what the source computes; from there
-    on the compiled model must keep what the source with decoded weights computes. Where activations
-    are rounded no such bound can be kept: what that costs is measured (`fidelity`), not judged.
+    The ``passes`` ahead of the first that quantizes or rounds must keep what the source computes;
+    from there on the compiled model must keep what the source with decoded weights computes. Where
+    activations are rounded no such bound can be kept: what that costs is measured (`fidelity`), not
+    judged.
     """
     source, graph = load(model, inline_all=inline_all)
     plain = emit(source, graph)
     feeds = driver.calibration.first(source, graph) or [_made_up(plain, graph)]
-    exact = list(takewhile(lambda a_pass: not a_pass.quantizes, passes))
+    exact = list(takewhile(_keeps_values, passes))
     told = zip(exact, driver.measured, strict=False)
     rewrites = sum(a_pass.run(graph, Journal(watched=watched)) for a_pass, watched in told)
     worst = _difference(plain, emit(source, graph), feeds, "the source") if rewrites else 0.0
@@ -57,6 +59,10 @@ def check_model(
         del decoded.graph.value_info[:]  # of a decoded weight's way through a Cast
         worst = max(worst, _difference(decoded, compiled, feeds, "the source with decoded weights"))
     driver.verification.model_difference = worst
+
+
+def _keeps_values(a_pass: Pass) -> bool:
+    return not a_pass.quantizes and math.isfinite(a_pass.bound)
 
 
 def _decode_weights(graph: gs.Graph, encoded: list[Encoded]) -> None:

@@ -1,6 +1,7 @@
 """All passes, by name."""
 
 from sardonyx.passes.base import Pass
+from sardonyx.passes.cleanup.freeze_ranges import FreezeRanges
 from sardonyx.passes.cleanup.lift_constants import LiftConstants
 from sardonyx.passes.cleanup.merge_equal import MergeEqual
 from sardonyx.passes.cleanup.remove_unused import RemoveUnused
@@ -42,6 +43,7 @@ PASSES: dict[str, type[Pass]] = {
         UnfuseGemm,
         InsertQdq,
         SmoothQuant,
+        FreezeRanges,
         Gobo,
         MergeEqual,
         LowerIntegerLinear,

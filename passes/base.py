@@ -21,8 +21,10 @@ class Pass(ABC):
 
     ``name``: kebab-case, unique. ``requires``, ``establishes``: facts that hold before and after.
     ``bound``: the greatest difference that a rewritten region's outputs may show, relative to the
-    largest magnitude of the output; 0 means bit for bit. Where a pass replaces constants by encoded
-    ones, the region is compared with the *decoded* constants in place.
+    largest magnitude of the output; 0 means bit for bit, infinity that values are rounded anew: no
+    more than kinds and shapes stay. Where a pass replaces constants by encoded ones, the region is
+    compared with the *decoded* constants in place. ``pointless``: of what a recipe with the pass is
+    for, what a model lacks that the pass finds nothing in; empty: it is for any.
     """
 
     name: ClassVar[str]
@@ -31,6 +33,7 @@ class Pass(ABC):
     bound: ClassVar[float] = 0.0
     quantizes: ClassVar[bool] = False
     settles: ClassVar[bool] = False
+    pointless: ClassVar[str] = ""
 
     def watches(self, graph: gs.Graph) -> Watched:
         """Tensors of the main graph, by name, whose values the pass must know, and the empty
