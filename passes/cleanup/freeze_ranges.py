@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ from sardonyx.passes.quantize.grids import GridSettings, KlMode, Measured, Range
 from sardonyx.passes.quantize.integer_sums import Readers
 from sardonyx.passes.quantize.observers.find import Solver
 from sardonyx.passes.quantize.observers.histogram import Histogram
-from sardonyx.passes.quantize.observers.row_sample import RowSample
+from sardonyx.passes.quantize.observers.rounded_rows import RoundedRows
 from sardonyx.passes.quantize.observers.statistic import Statistic
 from sardonyx.passes.quantize.product_error import ProductSample
 from sardonyx.passes.rewrite import Draft, name_apart, replace_nodes, reread, take_outputs
@@ -43,15 +44,17 @@ class FreezeRanges(Pass):
 
     ``method``, ``mode``, ``percentile``, ``solver``, ``decay``, ``rows``: how the range is found
     (`grids.GridSettings`). A constant zero point stays: the grid mirrors itself at 0. ``least_db``:
-    where products by constant weights come out with less on the sampled rows (without such
-    products, the values themselves), the range stays dynamic. Does not fire where
+    where products by constant weights come out with less on sampled rows, they stay dynamic if the
+    range of each run leaves ``least_gain_db`` or more above that: it may well be the worse of both,
+    where one huge value takes all steps from the others. Without such products the values
+    themselves are judged, and alone. Does not fire where
 
     1. the quantizer is in the body of an If, Loop or Scan: calibration measures the main graph,
     2. the scale is computed from something else, or over some axes only, or something else reads
        the range, or it is an output,
     3. x is not float32, a constant, or had no values in the calibration data; the codes are not of
        8 bits, or their constant zero point is not that of a symmetric grid,
-    4. a static grid ruins the products.
+    4. the range of each run serves the products better.
     """
 
     method: RangeMethod = "kl"
@@ -60,7 +63,8 @@ class FreezeRanges(Pass):
     solver: Solver = "grid"
     decay: Annotated[float, Field(ge=0, lt=1)] = 0.9
     rows: Annotated[int, Field(ge=1)] = 256
-    least_db: FiniteFloat = 8.0
+    least_db: FiniteFloat = 28.0
+    least_gain_db: Annotated[float, Field(ge=0)] = 2.0
 
     name: ClassVar[str] = "freeze-ranges"
     requires: ClassVar = (CONSTANTS_ARE_INITIALIZERS,)
@@ -74,9 +78,11 @@ class FreezeRanges(Pass):
         watches: Watched = {}
         readers = Readers.of(graph)
         for found in _found(graph, Journal()):
+            kept = watches.get(found.x.name) or self._settings.statistics(weighed=False)
             weighed = next(_matrices(found, readers), None) is not None
-            weighed |= len(watches.get(found.x.name, ())) > len(self._settings.statistics(False))
-            watches[found.x.name] = self._settings.statistics(weighed)
+            if weighed and _rows(found, kept) is None:
+                kept = (*kept, _empty(found, self.rows))
+            watches[found.x.name] = kept
         return watches
 
     def run(self, graph: gs.Graph, journal: Journal) -> int:
@@ -114,17 +120,50 @@ class FreezeRanges(Pass):
         name, fixed = found.x.name, found.zero_point is None
         if not any(s.count for s in statistics if isinstance(s, Histogram)):
             raise Unfit(f"its input '{name}' had no values in the calibration data")
-        settings = replace(self._settings, symmetric=fixed, signed=found.dtype == np.int8)
-        rows = [s.values for s in statistics if isinstance(s, RowSample)]
-        weights = list(_matrices(found, readers)) if rows and rows[0].size else []
-        products = ProductSample.of(rows[0], weights) if weights else None
-        one = measured(statistics, settings, products)
+        sample = _rows(found, statistics)
+        products = _products(found, sample, readers)
+        kind = replace(self._settings, symmetric=fixed, signed=_is_signed(found))
+        one = measured(statistics, kind, products)
         if fixed and one.grid.zero_point != found.fixed:
             raise Unfit(f"its zero point is always {found.fixed}, not {one.grid.zero_point}")
-        if one.product_sqnr_db < self.least_db:
-            what = f"{'products' if products else 'values'} of {one.product_sqnr_db:.1f} dB"
-            raise Unfit(f"a static grid of '{name}' leaves {what}")
+        dynamic_db = products.given_db(sample.rounded) if products and sample else math.inf
+        gain_db = dynamic_db - one.product_sqnr_db
+        if one.product_sqnr_db < self.least_db and gain_db >= self.least_gain_db:
+            raise Unfit(_ruin(name, one.product_sqnr_db, dynamic_db))
         return one
+
+
+def _ruin(name: str, static_db: float, dynamic_db: float) -> str:
+    """Why a range stays dynamic."""
+    if math.isinf(dynamic_db):
+        return f"a static grid of '{name}' leaves values of {static_db:.1f} dB"
+    found = f"the range of each run leaves {dynamic_db:.1f} dB"
+    return f"a static grid of '{name}' leaves products of {static_db:.1f} dB, {found}"
+
+
+def _is_signed(found: DynamicQuantizer) -> bool:
+    return bool(found.dtype == np.int8)
+
+
+def _empty(found: DynamicQuantizer, rows: int) -> RoundedRows:
+    return RoundedRows(rows, symmetric=found.zero_point is None, signed=_is_signed(found))
+
+
+def _rows(found: DynamicQuantizer, statistics: tuple[Statistic, ...]) -> RoundedRows | None:
+    """The rows that were sampled for such a grid, if any were."""
+    kind = found.zero_point is None, _is_signed(found)
+    samples = (each for each in statistics if isinstance(each, RoundedRows))
+    return next((s for s in samples if (s.symmetric, s.signed) == kind), None)
+
+
+def _products(
+    found: DynamicQuantizer, sample: RoundedRows | None, readers: Readers
+) -> ProductSample | None:
+    """What the constant weights make of sampled rows; None where there are none of either."""
+    weights = list(_matrices(found, readers))
+    if sample is None or not sample.values.size or not weights:
+        return None
+    return ProductSample.of(sample.plain, weights)
 
 
 def _found(graph: gs.Graph, journal: Journal) -> list[DynamicQuantizer]:
