@@ -59,6 +59,16 @@ class DynamicQuantizer:
     fixed: int
     dtype: np.dtype[np.generic]
 
+    @property
+    def signed(self) -> bool:
+        """Whether codes are int8."""
+        return bool(self.dtype == np.int8)
+
+    @property
+    def symmetric(self) -> bool:
+        """Whether the grid mirrors itself at 0; codes from 0 on are a grid of what is not below."""
+        return self.zero_point is None and (self.signed or self.fixed != 0)
+
 
 def is_dynamic(node: gs.Node) -> bool:
     """Whether a node makes codes by a scale that is no constant."""
@@ -130,6 +140,20 @@ def _origin(tensor: gs.Tensor, *more: str) -> gs.Tensor:
     return tensor
 
 
+def same_number(origin: gs.Tensor) -> list[gs.Tensor]:
+    """The tensors that hold the one number of an origin, in other shapes and types, itself first;
+    of known shape and type."""
+    found, seen = [origin], {id(origin)}
+    for tensor in found:
+        for node in (r for r in tensor.outputs if is_standard(r) and r.inputs[0] is tensor):
+            moved = node.outputs[0] if node.op in (*_MOVES, "Cast") else tensor
+            known = moved.shape is not None and moved.dtype is not None
+            if known and id(moved) not in seen:
+                seen.add(id(moved))
+                found.append(moved)
+    return found
+
+
 def _check_alone(found: DynamicQuantizer, outputs: Container[int]) -> None:
     """Refuse a range that is not that of all values of x, or that something else reads too."""
     ends = [t for t in (found.scale, found.zero_point) if t is not None]
@@ -138,11 +162,11 @@ def _check_alone(found: DynamicQuantizer, outputs: Container[int]) -> None:
     else:
         nodes = list({id(n): n for end in ends for n in _behind(end, found.x)}.values())
         _check_sizes(ends)
-    inside = set(map(id, nodes))
+    inside, replaced = set(map(id, nodes)), {id(t) for end in ends for t in same_number(end)}
     for end in ends:
         if id(end) in outputs:
             raise Unfit(f"'{end.name}' is an output of the graph")
-    for tensor in (t for node in nodes for t in node.outputs if all(t is not e for e in ends)):
+    for tensor in (t for node in nodes for t in node.outputs if id(t) not in replaced):
         reader = next((r for r in tensor.outputs if id(r) not in inside), None)
         if reader is not None:
             raise Unfit(f"its range '{tensor.name}' is also read by {reader.op} '{reader.name}'")

@@ -13,7 +13,12 @@ import onnx_graphsurgeon as gs
 from pydantic import Field, FiniteFloat
 
 from sardonyx.passes.base import Pass
-from sardonyx.passes.cleanup.dynamic_quantizers import DynamicQuantizer, is_dynamic, quantizer_at
+from sardonyx.passes.cleanup.dynamic_quantizers import (
+    DynamicQuantizer,
+    is_dynamic,
+    quantizer_at,
+    same_number,
+)
 from sardonyx.passes.facts import CONSTANTS_ARE_INITIALIZERS
 from sardonyx.passes.fuse.unfit import Unfit
 from sardonyx.passes.journal import Journal, Miss, Watched
@@ -117,14 +122,14 @@ class FreezeRanges(Pass):
         self, found: DynamicQuantizer, statistics: tuple[Statistic, ...], readers: Readers
     ) -> Measured:
         """The grid of a quantizer; raises Unfit where none serves it."""
-        name, fixed = found.x.name, found.zero_point is None
+        name = found.x.name
         if not any(s.count for s in statistics if isinstance(s, Histogram)):
             raise Unfit(f"its input '{name}' had no values in the calibration data")
         sample = _rows(found, statistics)
         products = _products(found, sample, readers)
-        kind = replace(self._settings, symmetric=fixed, signed=_is_signed(found))
+        kind = replace(self._settings, symmetric=found.symmetric, signed=found.signed)
         one = measured(statistics, kind, products)
-        if fixed and one.grid.zero_point != found.fixed:
+        if found.zero_point is None and one.grid.zero_point != found.fixed:
             raise Unfit(f"its zero point is always {found.fixed}, not {one.grid.zero_point}")
         dynamic_db = products.given_db(sample.rounded) if products and sample else math.inf
         gain_db = dynamic_db - one.product_sqnr_db
@@ -141,17 +146,13 @@ def _ruin(name: str, static_db: float, dynamic_db: float) -> str:
     return f"a static grid of '{name}' leaves products of {static_db:.1f} dB, {found}"
 
 
-def _is_signed(found: DynamicQuantizer) -> bool:
-    return bool(found.dtype == np.int8)
-
-
 def _empty(found: DynamicQuantizer, rows: int) -> RoundedRows:
-    return RoundedRows(rows, symmetric=found.zero_point is None, signed=_is_signed(found))
+    return RoundedRows(rows, symmetric=found.symmetric, signed=found.signed)
 
 
 def _rows(found: DynamicQuantizer, statistics: tuple[Statistic, ...]) -> RoundedRows | None:
     """The rows that were sampled for such a grid, if any were."""
-    kind = found.zero_point is None, _is_signed(found)
+    kind = found.symmetric, found.signed
     samples = (each for each in statistics if isinstance(each, RoundedRows))
     return next((s for s in samples if (s.symmetric, s.signed) == kind), None)
 
@@ -214,10 +215,10 @@ class _Frozen:
         draft = Draft(found.x.name, np.float32)
         scale = draft.constant("Scale", grid.scale, np.float32)
         zero_point = draft.constant("ZeroPoint", grid.zero_point, found.dtype)
-        swaps = [(found.scale, _like(found.scale, scale))]
-        if found.zero_point is not None:
-            swaps.append((found.zero_point, _like(found.zero_point, zero_point)))
-        return cls(found, notes, scale, zero_point, tuple(swaps))
+        numbers = [(found.scale, scale), (found.zero_point, zero_point)]
+        ends = [(end, constant) for end, constant in numbers if end is not None]
+        swaps = tuple((t, _like(t, constant)) for end, constant in ends for t in same_number(end))
+        return cls(found, notes, scale, zero_point, swaps)
 
     def node(self) -> gs.Node:
         """The quantizer in the place of the old one, which is released."""
