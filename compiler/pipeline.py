@@ -169,10 +169,16 @@ def _until(passes: tuple[Pass, ...], until: str | None) -> tuple[Pass, ...]:
 
 
 def _check_worth(recipe: Recipe, passes: tuple[Pass, ...], driver: Driver) -> None:
-    """Refuse a result in which a quantizing recipe quantized nothing: where weights are quantized
-    already, only if it was to round activations too."""
+    """Refuse a result in which a recipe did nothing of what it is for: a pass found nothing, or
+    nothing was quantized; where weights are quantized already, only if activations were to be
+    rounded too."""
+    journal = driver.journal
+    for a_pass in (each for each in passes if each.pointless):
+        idle = all(run.rewrites == 0 for run in driver.runs if run.name == a_pass.name)
+        if idle and all(miss.by != a_pass.name for miss in journal.missed):
+            raise InputError(f"recipe '{recipe.name}' has nothing to do: {a_pass.pointless}")
     quantizers = [a_pass for a_pass in passes if a_pass.quantizes]
-    if driver.journal.encoded or not quantizers:
+    if journal.encoded or not quantizers:
         return
     done = next((s for s in driver.journal.skipped if s.reason.startswith(ALREADY)), None)
     if done and any(type(a_pass).watches is not Pass.watches for a_pass in quantizers):

@@ -4,6 +4,7 @@ As in every check, stock onnxruntime runs the ops' bodies: a product with ``comp
 held against the floats that it stands for, not against what integers make of them.
 """
 
+import math
 from collections import defaultdict
 from itertools import takewhile
 from pathlib import Path
@@ -40,10 +41,10 @@ def check_model(
 ) -> None:
     """Run whole models in onnxruntime as a user would; record the largest difference or raise.
 
-    The ``passes`` ahead of the first that quantizes must keep what the source computes; from there
-    on the compiled model must keep what the source with decoded weights computes. Where activations
-    are rounded, or less than before, no such bound can be kept: what that changes is measured
-    (`fidelity`), not judged.
+    The ``passes`` ahead of the first that quantizes or rounds must keep what the source computes;
+    from there on the compiled model must keep what the source with decoded weights computes. Where
+    activations are rounded, or less than before, no such bound can be kept: what that changes is
+    measured (`fidelity`), not judged.
     """
     source, graph = load(model, inline_all=inline_all)
     plain = emit(source, graph)
@@ -61,7 +62,7 @@ def check_model(
 
 
 def _keeps_values(a_pass: Pass) -> bool:
-    return not a_pass.quantizes and not a_pass.rounds_less
+    return not a_pass.quantizes and not a_pass.rounds_less and math.isfinite(a_pass.bound)
 
 
 def _decode_weights(graph: gs.Graph, encoded: list[Encoded]) -> None:

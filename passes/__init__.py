@@ -4,6 +4,7 @@ from sardonyx.passes.base import Pass
 from sardonyx.passes.cleanup.dequantize_sums import DequantizeSums
 from sardonyx.passes.cleanup.fold_constants import FoldConstants
 from sardonyx.passes.cleanup.fold_shapes import FoldShapes
+from sardonyx.passes.cleanup.freeze_ranges import FreezeRanges
 from sardonyx.passes.cleanup.hoist_quantize import HoistQuantize
 from sardonyx.passes.cleanup.lift_constants import LiftConstants
 from sardonyx.passes.cleanup.merge_constants import MergeConstants
@@ -36,6 +37,7 @@ from sardonyx.passes.unfuse.embed_layer_norm import UnfuseEmbedLayerNorm
 from sardonyx.passes.unfuse.gelu import UnfuseGelu
 from sardonyx.passes.unfuse.gemm import UnfuseGemm
 from sardonyx.passes.unfuse.matmul import UnfuseMatMul
+from sardonyx.passes.unfuse.matmul_integer import UnfuseMatMulInteger
 from sardonyx.passes.unfuse.multi_head_attention import UnfuseMultiHeadAttention
 from sardonyx.passes.unfuse.skip_layer_norm import UnfuseSkipLayerNorm
 
@@ -52,11 +54,13 @@ PASSES: dict[str, type[Pass]] = {
         UnfuseEmbedLayerNorm,
         UnfuseMultiHeadAttention,
         UnfuseMatMul,
+        UnfuseMatMulInteger,
         UnfuseSkipLayerNorm,
         UnfuseGelu,
         UnfuseGemm,
         InsertQdq,
         SmoothQuant,
+        FreezeRanges,
         Gobo,
         FoldShapes,
         RemoveNoOps,

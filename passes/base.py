@@ -21,12 +21,14 @@ class Pass(ABC):
 
     ``name``: kebab-case, unique. ``requires``, ``establishes``: facts that hold before and after.
     ``bound``: the greatest difference that a rewritten region's outputs may show, relative to the
-    largest magnitude of the output; 0 means bit for bit. Where a pass replaces constants by encoded
-    ones, the region is compared with the *decoded* constants in place. ``rounds_less``: the pass
-    takes roundings out, so that values come closer to those of the floats, not of the source: in a
-    rewritten region integers may differ by 1, and made-up inputs that a QuantizeLinear reads span
-    its range and do not exceed it; what the whole model's outputs lose is measured, not judged.
-    ``settles``: consecutive such passes run in turn until none rewrites.
+    largest magnitude of the output; 0 means bit for bit, infinity that values are rounded anew: no
+    more than kinds and shapes stay. Where a pass replaces constants by encoded ones, the region is
+    compared with the *decoded* constants in place. ``rounds_less``: the pass takes roundings out,
+    so that values come closer to those of the floats, not of the source: in a rewritten region
+    integers may differ by 1, and made-up inputs that a QuantizeLinear reads span its range and do
+    not exceed it; what the whole model's outputs lose is measured, not judged. ``settles``:
+    consecutive such passes run in turn until none rewrites. ``pointless``: of what a recipe with
+    the pass is for, what a model lacks that the pass finds nothing in; empty: it is for any.
     """
 
     name: ClassVar[str]
@@ -36,6 +38,7 @@ class Pass(ABC):
     quantizes: ClassVar[bool] = False
     settles: ClassVar[bool] = False
     rounds_less: ClassVar[bool] = False
+    pointless: ClassVar[str] = ""
 
     def watches(self, graph: gs.Graph) -> Watched:
         """Tensors of the main graph, by name, whose values the pass must know, and the empty

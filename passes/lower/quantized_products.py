@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-import onnx
 import onnx_graphsurgeon as gs
 
 from sardonyx.passes.fuse.unfit import Unfit
@@ -20,6 +19,7 @@ from sardonyx.passes.lower.quantized_operands import (
     weight_of,
 )
 from sardonyx.passes.origin import maker, named
+from sardonyx.passes.quantize.integer_sums import IntegerSums, Readers
 from sardonyx.passes.weights import values_of
 
 
@@ -60,8 +60,7 @@ def _is_dequantized(product: gs.Node) -> bool:
 
 def product_at(node: gs.Node, scope: gs.Graph) -> Product:
     """The product at a candidate; raises Unfit, with the reason, where it has another form."""
-    within, outputs = set(map(id, scope.nodes)), set(map(id, scope.outputs))
-    reader = _Readers(within, outputs)
+    reader = Readers.of(scope)
     if node.op == "MatMul":
         activation, weight = activation_of(node.inputs[0]), weight_of(node.inputs[1])
         product = Product(label(node), (node,), activation, weight, None, False)
@@ -70,50 +69,21 @@ def product_at(node: gs.Node, scope: gs.Graph) -> Product:
     return _with_bias(product, reader)
 
 
-@dataclass(frozen=True)
-class _Readers:
-    """Of a graph: nodes and outputs, by ``id``."""
-
-    nodes: Collection[int]
-    outputs: Collection[int]
-
-    def only(self, tensor: gs.Tensor, *ops: str) -> gs.Node | None:
-        """The one reader of a tensor, if it is one of some standard ops in the same graph."""
-        if len(tensor.outputs) != 1 or id(tensor) in self.outputs:
-            return None
-        node = tensor.outputs[0]
-        known = node.op in ops and is_standard(node) and id(node) in self.nodes
-        return node if known else None
-
-
-def _dynamic(node: gs.Node, readers: _Readers) -> Product:
+def _dynamic(node: gs.Node, readers: Readers) -> Product:
     """``Cast(MatMulInteger(q, codes, z)) * (s * scale)``, q, s, z from a DynamicQuantizeLinear."""
     source = maker(node.inputs[0])
     zero = operand(node, 2)
     if source is None or source.op != "DynamicQuantizeLinear" or zero is not source.outputs[2]:
         raise Unfit(f"{named(node.inputs[0])} is no DynamicQuantizeLinear")
-    cast = readers.only(node.outputs[0], "Cast")
-    total = None if cast is None else readers.only(cast.outputs[0], "Mul")
-    if cast is None or total is None or cast.attrs["to"] != onnx.TensorProto.FLOAT:
-        raise Unfit("its sums are not cast to float32 and scaled at once")
-    (factor,) = (t for t in total.inputs if t is not cast.outputs[0])
+    sums = IntegerSums.at(node, readers)
     q, scale, zero = source.outputs
     constant, codes = codes_of(node.inputs[1]), node.inputs[1]
-    weight = Weight(codes, constant, False, _other(factor, scale), operand(node, 3))
-    nodes, activation = (node, cast, total), Activation(q, scale, zero)
-    return Product(label(node), nodes, activation, checked(weight), None, True)
+    weight = Weight(codes, constant, False, sums.beside(scale), operand(node, 3))
+    activation = Activation(q, scale, zero)
+    return Product(label(node), sums.nodes, activation, checked(weight), None, True)
 
 
-def _other(factor: gs.Tensor, scale: gs.Tensor) -> gs.Tensor:
-    """The scale of the weight in ``scale * weight's``."""
-    product = maker(factor)
-    if product is None or product.op != "Mul" or not any(t is scale for t in product.inputs):
-        raise Unfit(f"{named(factor)} is not the product of both scales")
-    first, second = product.inputs
-    return second if first is scale else first
-
-
-def _with_bias(product: Product, readers: _Readers) -> Product:
+def _with_bias(product: Product, readers: Readers) -> Product:
     """The same with the sum behind it, if it adds a vector to each row and nothing else reads the
     product."""
     value = product.nodes[-1].outputs[0]

@@ -1,6 +1,29 @@
-"""What Netron shows on the node that rounds an activation."""
+"""The record of a rounded activation, and what Netron shows on the node that rounds it."""
+
+import onnx_graphsurgeon as gs
 
 from sardonyx.passes.journal import Activation
+from sardonyx.passes.quantize.grids import Measured
+
+
+def activation_entry(node: gs.Node, x: gs.Tensor, found: Measured | None) -> Activation:
+    """The record of an activation that ``node`` reads rounded, on the grid that was found for it;
+    None: one that is found as the model runs."""
+    if found is None:
+        return Activation(x.name, node.name, "uint8/tensor", None, "dynamic")
+    kind = found.tensor_class
+    return Activation(
+        x.name,
+        node.name,
+        f"{'int8' if found.grid.signed else 'uint8'}/tensor",
+        (found.range.low, found.range.high),
+        found.range.method,
+        found.range.curve,
+        kind.name,
+        kind.reason,
+        found.sqnr_db,
+        found.product_sqnr_db,
+    )
 
 
 def activation_notes(entry: Activation) -> dict[str, object]:

@@ -11,8 +11,8 @@ from pydantic import Field, FiniteFloat
 from sardonyx.passes.base import Pass
 from sardonyx.passes.candidates import candidates, entry_of, notes
 from sardonyx.passes.facts import CONSTANTS_ARE_INITIALIZERS
-from sardonyx.passes.journal import Activation, Journal, Miss, Watched
-from sardonyx.passes.quantize.activation_notes import activation_notes
+from sardonyx.passes.journal import Journal, Miss, Watched
+from sardonyx.passes.quantize.activation_notes import activation_entry, activation_notes
 from sardonyx.passes.quantize.coded_weights import Chosen, CodedWeight, Sharing, coded_weights
 from sardonyx.passes.quantize.grids import GridSettings, KlMode, Measured, RangeMethod
 from sardonyx.passes.quantize.observers.find import Solver
@@ -234,27 +234,9 @@ def _note_activation(
 ) -> None:
     entry = next((noted for noted in journal.activations if noted.name == x.name), None)
     if entry is None:
-        entry = _activation(node, x, found)
+        entry = activation_entry(node, x, found)
         journal.activations.append(entry)
     writer.notes[id(x)] = activation_notes(entry)
-
-
-def _activation(node: gs.Node, x: gs.Tensor, found: Measured | None) -> Activation:
-    if found is None:
-        return Activation(x.name, node.name, "uint8/tensor", None, "dynamic")
-    kind = found.tensor_class
-    return Activation(
-        x.name,
-        node.name,
-        f"{'int8' if found.grid.signed else 'uint8'}/tensor",
-        (found.range.low, found.range.high),
-        found.range.method,
-        found.range.curve,
-        kind.name,
-        kind.reason,
-        found.sqnr_db,
-        found.product_sqnr_db,
-    )
 
 
 def _compute(coded: CodedWeight, ruin: str) -> str:

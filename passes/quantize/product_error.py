@@ -48,6 +48,10 @@ class ProductSample:
         kept = [_rounded(weight, weight_bits, scale) for weight in self.weights]
         return row_sqnr_db(self.outputs, _multiplied(rows, kept))
 
+    def given_db(self, rows: Floats) -> float:
+        """Signal to noise of the outputs with other rows in place of these, as `sqnr_db`."""
+        return row_sqnr_db(self.outputs, _multiplied(rows, self.weights))
+
 
 def _rounded(weight: Floats, bits: int | None, scale: Floats | None) -> Floats:
     scaled = weight if scale is None else weight * scale[:, None]
