@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import reduce
+from functools import lru_cache, reduce
 from itertools import pairwise, product
 from typing import TypeAlias
 
@@ -67,6 +67,7 @@ def is_unknown(dim: Dim, since: int = 0) -> bool:
     return any(int(number) >= since for number in numbers)
 
 
+@lru_cache(1 << 16)
 def symbol(text: str) -> Dim:
     """The size that ``text`` names: "batch", "2*batch", "past + 1", "batch*(past + 1)".
 

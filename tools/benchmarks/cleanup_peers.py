@@ -22,14 +22,11 @@ def ours(path: Path, output: Path) -> None:
 
 
 def onnxsim(path: Path, output: Path) -> None:
-    """onnxsim as it is by default, its own check of the outputs included."""
+    """onnxsim as it is by default: it checks no outputs of inputs whose sizes vary."""
     with quiet():
         import onnxsim  # noqa: PLC0415
 
-        model, same = onnxsim.simplify(onnx.load(path), check_n=1)
-        if not same:
-            raise RuntimeError("it finds that its result computes something else")
-        onnx.save(model, output)
+        onnx.save(onnxsim.simplify(onnx.load(path))[0], output)
 
 
 def onnxslim(path: Path, output: Path) -> None:
