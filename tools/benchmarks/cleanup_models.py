@@ -14,7 +14,6 @@ import onnxruntime as ort
 from common import console, workspace
 from numpy.typing import NDArray
 
-from sardonyx import models
 from sardonyx.models.export.dialects import DIALECTS
 from sardonyx.models.export.directory import ExportError
 from sardonyx.models.export.export_model import export_model

@@ -93,7 +93,9 @@ def furthest(path: Path, file: Path) -> float:
     names = [value.name for value in session.get_outputs()]
     return max(
         relative_difference(want, have)
-        for want, have in zip(_outputs(path, feeds, names), _outputs(file, feeds, names), strict=True)
+        for want, have in zip(
+            _outputs(path, feeds, names), _outputs(file, feeds, names), strict=True
+        )
     )
 
 
@@ -135,7 +137,8 @@ def show_ops(title: str, rows: dict[str, dict[str, Made]], count: Any) -> None:
     """Counts by op and file."""
     counted = {n: +count(row) for n, row in rows.items() if OURS in row and others(row)}
     table = [
-        (name, ", ".join(f"{op} {n}" for op, n in ops.most_common())) for name, ops in counted.items()
+        (name, ", ".join(f"{op} {n}" for op, n in ops.most_common()))
+        for name, ops in counted.items()
     ]
     show(title, ("file", "nodes by op"), table)
 
