@@ -105,12 +105,13 @@ def check_regions(
     graph, stand_in = after[0].graph, stand_ins(encoded)
     computed = computed_constants(graph)
     for scope, regions in found:
-        result.regions += len(regions)
         _check_complete(a_pass, regions, graph)
         changed = {id(record.node) for region in regions for record in region.records}
         around = Surroundings(scope, source, before.sizes, changed, computed, stand_in)
         check = _RegionCheck(a_pass, around, result)
-        for group in _groups([r for r in regions if r.outputs], result.level):
+        read = [region for region in regions if region.outputs]
+        result.regions += len(read)
+        for group in _groups(read, result.level):
             check.run(group)
     return True
 
