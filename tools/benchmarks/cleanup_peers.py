@@ -13,6 +13,7 @@ from int8_variants import Make
 from sardonyx.compiler import compile
 from sardonyx.models.quiet import quiet
 
+ORIGINAL = "original"
 OURS = "ours"
 
 

@@ -12,15 +12,13 @@ from typing import Any
 import numpy as np
 import onnx
 from cleanup_models import SIZES, Feed, feed, files
-from cleanup_peers import MAKERS, OURS
+from cleanup_peers import MAKERS, ORIGINAL, OURS
 from common import Target, show, workspace
 from int8_variants import Failures, apart, build, reason
 
 from sardonyx.compiler.messages import graphs
 from sardonyx.compiler.quiet_session import quiet_session
 from sardonyx.compiler.verify import relative_difference
-
-ORIGINAL = "original"
 
 
 @dataclass(frozen=True)
