@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field
+from functools import cached_property
 from graphlib import TopologicalSorter
 from types import MappingProxyType
 
@@ -17,7 +18,7 @@ from sardonyx.compiler.messages import initializers, set_opset
 from sardonyx.compiler.operands import Operand, operands, ranges
 from sardonyx.compiler.region import Record, Region, record_of
 from sardonyx.compiler.stored import fill
-from sardonyx.passes.scopes import all_constants, is_constant, scopes
+from sardonyx.passes.scopes import all_constants, scopes
 from sardonyx.passes.sizes import Dim, Sizes, Values
 from sardonyx.passes.sizes.dim import evaluated, symbol
 from sardonyx.runtime_ops.ops import DOMAIN
@@ -52,28 +53,41 @@ class Pair:
     values: dict[str, Values]
 
 
-def cut(
-    regions: list[Region],
-    graph: gs.Graph,
-    source: Source,
-    sizes: Sizes,
-    changed: Set[int],
-    stand_in: StandIn,
-) -> Pair:
-    """Both sides of some regions. ``sizes``: of the graph before. ``changed``: ids of nodes that
-    do not stand before and after. ``stand_in``: what to read, before, in place of a constant."""
+@dataclass(frozen=True)
+class Surroundings:
+    """What regions are cut out of: a ``graph`` after a pass.
+
+    ``sizes``: of the graph before. ``changed``: ids of nodes that do not stand before and after.
+    ``computed``: ids of variables computed from constants alone. ``stand_in``: what to read,
+    before, in place of a constant.
+    """
+
+    graph: gs.Graph
+    source: Source
+    sizes: Sizes
+    changed: Set[int]
+    computed: Set[int]
+    stand_in: StandIn
+
+    @cached_property
+    def constants(self) -> dict[str, gs.Constant]:
+        """By name."""
+        return {t.name: t for t in reversed(all_constants(self.graph))}
+
+
+def cut(regions: list[Region], around: Surroundings) -> Pair:
+    """Both sides of some regions."""
     outputs = [name for region in regions for name in region.outputs]
     before = [record for region in regions for record in region.before]
     after = [record for region in regions for record in region.after]
-    constants = {t.name: t for t in reversed(all_constants(graph))}
     known = operands([*before, *after])
-    between = {id(r.node): r for region in regions for r in _between(region, changed)}
+    between = {id(r.node): r for region in regions for r in _between(region, around.changed)}
     shared = list(between.values())
     cuts = [
-        _Cut([*before, *shared], source, sizes.opset, sizes, stand_in, known),
-        _Cut([*after, *shared], source, graph.opset, sizes, lambda constant: constant, known),
+        _Cut([*before, *shared], around, around.sizes.opset, around.stand_in, known),
+        _Cut([*after, *shared], around, around.graph.opset, lambda constant: constant, known),
     ]
-    one, other = (cut.model(outputs, constants) for cut in cuts)
+    one, other = (cut.model(outputs) for cut in cuts)
     return Pair(one, other, outputs, cuts[0].values | cuts[1].values)
 
 
@@ -110,22 +124,21 @@ class _Cut:
     """
 
     records: list[Record]
-    source: Source
+    around: Surroundings
     opset: int
-    sizes: Sizes
     stand_in: StandIn
     operands: dict[str, Operand]
     tensors: dict[str, gs.Tensor] = field(default_factory=dict)
     nodes: list[gs.Node] = field(default_factory=list)
     values: dict[str, Values] = field(default_factory=dict)
 
-    def model(self, outputs: list[str], constants: Mapping[str, gs.Constant]) -> onnx.ModelProto:
+    def model(self, outputs: list[str]) -> onnx.ModelProto:
         made = {t.name for r in self.records for t in r.outputs if t.name}
         for name in made:
             self.tensors[name] = gs.Variable(name)
         for record in self.records:
             self._add(record)
-        results = []
+        results, constants = [], self.around.constants
         for name in outputs:
             result = gs.Variable(f"{name}:out")
             value = self.tensors[name] if name in made else self._tensor(constants[name])
@@ -155,13 +168,13 @@ class _Cut:
             held = values if other is tensor and values is not None else other._values
             self.tensors[name] = gs.Constant(name, held)
         else:
-            shape = self.sizes.shape(tensor)
+            shape = self.around.sizes.shape(tensor)
             dims = shape and [dim if isinstance(dim, int) else str(dim) for dim in shape]
             self.tensors[name] = gs.Variable(name, tensor.dtype, dims)
-            values = self.sizes.values(tensor)
+            values = self.around.sizes.values(tensor)
             if values is not None and None not in values.reshape(-1).tolist():
                 self.values[name] = values
-            if is_constant(tensor):
+            if id(tensor) in self.around.computed:
                 self._add(record_of(tensor.inputs[0]))
         return self.tensors[name]
 
@@ -172,18 +185,18 @@ class _Cut:
         model = onnx.ModelProto(graph=export(graph, written))
         for tensor in initializers(model):
             fill(tensor)
-        model.opset_import.extend(self.source.model.opset_import)
+        model.opset_import.extend(self.around.source.model.opset_import)
         set_opset(model, self.opset)
         domains = {opset.domain for opset in model.opset_import}
         for domain in {node.domain or "" for node in graph.nodes} - domains - {""}:
             model.opset_import.append(onnx.helper.make_opsetid(domain, 1))
-        model.functions.extend(f for f in self.source.model.functions if f.domain != DOMAIN)
+        model.functions.extend(f for f in self.around.source.model.functions if f.domain != DOMAIN)
         model.functions.extend(op_functions(graph, self.opset))
-        model.ir_version = max(8, self.source.model.ir_version)
+        model.ir_version = max(8, self.around.source.model.ir_version)
         return model
 
     def _typed(self, tensor: gs.Variable) -> onnx.ValueInfoProto:
-        known = self.source.shapes.get(tensor.name, onnx.TypeProto()).tensor_type.elem_type
+        known = self.around.source.shapes.get(tensor.name, onnx.TypeProto()).tensor_type.elem_type
         if not known and tensor.dtype is not None:
             known = onnx.helper.np_dtype_to_tensor_dtype(np.dtype(tensor.dtype))
         if not known or tensor.shape is None:

@@ -9,11 +9,11 @@ import onnx_graphsurgeon as gs
 
 from sardonyx.compiler.calibrate import Calibration
 from sardonyx.compiler.load import Source
-from sardonyx.compiler.region import record_scopes
-from sardonyx.compiler.verify import Verification, check_encoded, check_regions
+from sardonyx.compiler.region import Scope, record_scopes
+from sardonyx.compiler.verify import Moment, Verification, check_encoded, check_regions
 from sardonyx.passes.base import Pass
 from sardonyx.passes.facts import Fact
-from sardonyx.passes.journal import Journal, Watched
+from sardonyx.passes.journal import Encoded, Journal, Watched
 from sardonyx.passes.scopes import all_nodes
 from sardonyx.passes.sizes import Sizes
 from sardonyx.runtime_ops.errors import InputError, VerificationError
@@ -49,6 +49,8 @@ class Driver:
     calibration: Calibration = field(default_factory=Calibration)
     runs: list[PassRun] = field(default_factory=list)
     measured: list[Watched] = field(default_factory=list)
+    _scopes: list[Scope] = field(default_factory=list)
+    _sizes: Sizes | None = None
 
     def settle(self, passes: Sequence[Pass]) -> Iterator[Pass]:
         """Run passes in turn, and each again once another rewrote something; yield each that ran.
@@ -74,8 +76,7 @@ class Driver:
         self._check_facts(a_pass, a_pass.requires, "requires")
         self._measure(a_pass)
         checked = self.verification.level != "off"
-        before = record_scopes(self.graph) if checked else []
-        sizes = Sizes(self.graph) if checked else None
+        before = self._now() if checked else None
         nodes_before = self._count_nodes()
         encoded = len(self.journal.encoded)
         start = time.perf_counter()
@@ -86,11 +87,21 @@ class Driver:
             self.runs.append(PassRun(a_pass.name, rewrites, *nodes, seconds))
             self.measured.append(self.journal.watched)
         self._check_facts(a_pass, a_pass.establishes, "promises")
-        if sizes:
-            entries, result = self.journal.encoded[encoded:], self.verification
-            check_encoded(a_pass, entries, result)
-            check_regions(a_pass, before, self.graph, self.source, sizes, entries, result)
+        if before and (rewrites or not again):
+            self._check(a_pass, before, self.journal.encoded[encoded:])
         return rewrites
+
+    def _now(self) -> Moment:
+        """The graph before a pass; what the last check saw is still so."""
+        self._scopes = self._scopes or record_scopes(self.graph)
+        self._sizes = self._sizes or Sizes(self.graph)
+        return Moment(self._scopes, self._sizes)
+
+    def _check(self, a_pass: Pass, before: Moment, encoded: list[Encoded]) -> None:
+        check_encoded(a_pass, encoded, self.verification)
+        self._scopes = record_scopes(self.graph)
+        if check_regions(a_pass, before, self._scopes, self.source, encoded, self.verification):
+            self._sizes = None
 
     def _count_nodes(self) -> int:
         return sum(1 for _ in all_nodes(self.graph))

@@ -36,7 +36,8 @@ def export(
     direct = {t.name: t for t in graph.tensors().values()}
     constants = {t.name: t._values for t in reversed(all_constants(graph))}
     inside = _defined(written) | direct.keys() | (constants.keys() - _defined_in_bodies(graph))
-    proto.node.extend(_node(node, outside | inside) for node in graph.nodes)
+    known = outside | inside
+    proto.node.extend(_node(node, known) for node in graph.nodes)
     here = inside - outside
     _write_constants(proto, written, {k: v for k, v in constants.items() if k in here})
     _write_infos(proto, written, [t for name, t in direct.items() if name not in outside])

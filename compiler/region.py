@@ -82,11 +82,6 @@ def record_of(node: gs.Node) -> Record:
     return Record(node, node.op, node.domain, attrs, inputs, outputs, values)
 
 
-def record_all(graph: gs.Graph) -> list[Record]:
-    """Records of the nodes directly in a graph."""
-    return [record_of(node) for node in graph.nodes]
-
-
 @dataclass(frozen=True, eq=False)
 class Scope:
     """A graph, perhaps the body of an If, Loop or Scan, with records of its nodes at one moment."""
@@ -97,22 +92,28 @@ class Scope:
 
 def record_scopes(graph: gs.Graph) -> list[Scope]:
     """The graph and every graph inside it, as they are now."""
-    return [Scope(scope, record_all(scope)) for scope in scopes(graph)]
+    return [record_scope(scope) for scope in scopes(graph)]
 
 
-def changed_regions(before: list[Record], graph: gs.Graph) -> list[Region]:
-    """The regions in which ``graph`` differs from its earlier records, in graph order.
+def record_scope(graph: gs.Graph) -> Scope:
+    """A graph as it is now, without those inside it."""
+    return Scope(graph, [record_of(node) for node in graph.nodes])
+
+
+def changed_regions(before: Scope, after: Scope) -> list[Region]:
+    """The regions in which a graph differs between two moments, in graph order.
 
     What bodies of If, Loop and Scan hold belongs to scopes of their own.
     """
-    after = record_all(graph)
-    old = {id(record.node): record for record in before}
-    new = {id(record.node): record for record in after}
+    old = {id(record.node): record for record in before.records}
+    new = {id(record.node): record for record in after.records}
     stable = {key for key in old.keys() & new.keys() if old[key].same(new[key])}
-    changed_before = [r for r in before if id(r.node) not in stable]
-    changed_after = [r for r in after if id(r.node) not in stable]
-    needed = {name for r in after if id(r.node) in stable for name in r.reads}
-    needed |= {t.name for t in graph.outputs}
+    changed_before = [r for r in before.records if id(r.node) not in stable]
+    changed_after = [r for r in after.records if id(r.node) not in stable]
+    if not changed_before and not changed_after:
+        return []
+    needed = {name for r in after.records if id(r.node) in stable for name in r.reads}
+    needed |= {t.name for t in after.graph.outputs}
     regions = _components(changed_before, changed_after)
     for region in regions:
         made = dict.fromkeys(t.name for r in region.before for t in r.outputs)

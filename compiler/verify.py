@@ -13,7 +13,16 @@ import onnx_graphsurgeon as gs
 from numpy.typing import NDArray
 
 from sardonyx.compiler.check_model import first_line
-from sardonyx.compiler.cut import NUMBERS, Feeds, Pair, StandIn, Unknown, cut, random_feeds
+from sardonyx.compiler.cut import (
+    NUMBERS,
+    Feeds,
+    Pair,
+    StandIn,
+    Surroundings,
+    Unknown,
+    cut,
+    random_feeds,
+)
 from sardonyx.compiler.fidelity import Fidelity
 from sardonyx.compiler.load import Source
 from sardonyx.compiler.quiet_session import quiet_session
@@ -21,7 +30,7 @@ from sardonyx.compiler.region import Region, Scope, changed_regions
 from sardonyx.compiler.repro import save_repro
 from sardonyx.passes.base import Pass
 from sardonyx.passes.journal import Encoded
-from sardonyx.passes.scopes import all_constants, all_nodes, scopes
+from sardonyx.passes.scopes import all_constants, all_nodes, computed_constants
 from sardonyx.passes.sizes import Sizes
 from sardonyx.runtime_ops.errors import VerificationError
 
@@ -32,8 +41,19 @@ _ROUNDINGS = 8
 """Of a type's own precision, that an inexact rewrite may differ by. Taking attention apart in
 float16 has been seen to differ by 1.2."""
 
+_TOGETHER = 256
+"""Regions of one model. Of a model of thousands, onnxruntime's session takes far longer."""
+
 _CHEAP = 1 << 18
 """Constant elements up to which every region is run; of larger ones, one of each kind."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A graph and those inside it at one moment, and the sizes in them."""
+
+    scopes: list[Scope]
+    sizes: Sizes
 
 
 @dataclass
@@ -66,32 +86,35 @@ def check_encoded(a_pass: Pass, entries: list[Encoded], result: Verification) ->
 
 def check_regions(
     a_pass: Pass,
-    before: list[Scope],
-    graph: gs.Graph,
+    before: Moment,
+    after: list[Scope],
     source: Source,
-    sizes: Sizes,
     encoded: list[Encoded],
     result: Verification,
-) -> None:
+) -> bool:
     """Run what ``a_pass`` changed, before and after, on equal inputs.
 
-    ``before``: the graph and those inside it before the pass; ``sizes``: in them. ``encoded``: what
-    the pass encoded; before, its constants hold what the encoded ones decode to. Raises
+    ``after``: the graph and those inside it. ``encoded``: what the pass encoded; before, its
+    constants hold what the encoded ones decode to. Returns whether anything changed. Raises
     VerificationError, with a saved repro, where outputs differ by more than the pass's bound.
     """
-    stand_in = stand_ins(encoded)
-    alive = set(map(id, scopes(graph)))
-    for scope in before:
-        if id(scope.graph) not in alive:
-            continue
-        regions = changed_regions(scope.records, scope.graph)
+    alive = {id(scope.graph): scope for scope in after}
+    pairs = [(scope, alive[id(scope.graph)]) for scope in before.scopes if id(scope.graph) in alive]
+    found = [(scope.graph, changed_regions(old, scope)) for old, scope in pairs]
+    if not any(regions for _, regions in found):
+        return len(pairs) < len(before.scopes)
+    graph, stand_in = after[0].graph, stand_ins(encoded)
+    computed = computed_constants(graph)
+    for scope, regions in found:
         _check_complete(a_pass, regions, graph)
         changed = {id(record.node) for region in regions for record in region.records}
-        check = _RegionCheck(a_pass, scope.graph, source, sizes, changed, stand_in, result)
+        around = Surroundings(scope, source, before.sizes, changed, computed, stand_in)
+        check = _RegionCheck(a_pass, around, result)
         read = [region for region in regions if region.outputs]
         result.regions += len(read)
         for group in _groups(read, result.level):
             check.run(group)
+    return True
 
 
 def stand_ins(encoded: list[Encoded]) -> StandIn:
@@ -121,10 +144,10 @@ def _check_complete(a_pass: Pass, regions: list[Region], graph: gs.Graph) -> Non
 
 
 def _groups(regions: list[Region], level: Level) -> Iterator[list[Region]]:
-    """Regions to run together: all cheap ones, then one of each kind of the rest (full: all)."""
+    """Regions to run together: all cheap ones, some at a time, then one of each kind of the rest
+    (full: all)."""
     cheap = [r for r in regions if r.constant_elements() <= _CHEAP]
-    if cheap:
-        yield cheap
+    yield from (cheap[start : start + _TOGETHER] for start in range(0, len(cheap), _TOGETHER))
     seen = set()
     for region in regions:
         if region.constant_elements() > _CHEAP:
@@ -139,17 +162,13 @@ class _RegionCheck:
     """Runs groups of regions of one pass."""
 
     a_pass: Pass
-    graph: gs.Graph
-    source: Source
-    sizes: Sizes
-    changed: set[int]
-    stand_in: StandIn
+    around: Surroundings
     result: Verification
 
     def run(self, group: list[Region]) -> None:
         """Run a group; where it cannot be run as one, each region alone."""
         try:
-            pair = self._cut(group)
+            pair = cut(group, self.around)
             feeds, wanted = self._run_before(group, pair)
         except (Unknown, RunFailed) as error:
             if len(group) > 1:
@@ -168,9 +187,6 @@ class _RegionCheck:
             text = f"fails: {_reason(error)}"
             raise self._failure(pair, feeds, group[0], text, self.a_pass.bound) from error
         self._compare(group, pair, feeds, wanted, got)
-
-    def _cut(self, group: list[Region]) -> Pair:
-        return cut(group, self.graph, self.source, self.sizes, self.changed, self.stand_in)
 
     def _run_before(self, group: list[Region], pair: Pair) -> tuple[Feeds, Outputs]:
         """Inputs that the pair takes, and what it makes of them before the pass."""
@@ -201,7 +217,7 @@ class _RegionCheck:
             bound = bound_for(want.dtype, self.a_pass.bound)
             if not alike or difference > bound:
                 region = next(r for r in group if name in r.outputs)
-                alone = self._cut([region])
+                alone = cut([region], self.around)
                 text = f"changes '{name}' by {difference:.3g}, above {bound:g}"
                 raise self._failure(alone, feeds, region, text, bound)
             self.result.largest_difference = max(self.result.largest_difference, difference)

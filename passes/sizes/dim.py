@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import reduce
+from functools import cached_property, lru_cache, reduce
 from itertools import pairwise, product
 from typing import TypeAlias
 
@@ -36,10 +36,21 @@ class Size:
     def __str__(self) -> str:
         return " + ".join(_written(*term) for term in self.terms)
 
-    @property
-    def symbols(self) -> set[str]:
+    @cached_property
+    def symbols(self) -> frozenset[str]:
         """All symbols in it."""
-        return {symbol for symbols, _ in self.terms for symbol in symbols}
+        return frozenset(symbol for symbols, _ in self.terms for symbol in symbols)
+
+    @cached_property
+    def newest(self) -> int:
+        """The highest number of its symbols of which nothing is known; -1 if there is none."""
+        numbers = (s.removeprefix(UNKNOWN) for s in self.symbols if s.startswith(UNKNOWN))
+        return max(map(int, numbers), default=-1)
+
+    @cached_property
+    def is_length(self) -> bool:
+        """Whether it may be the size of an axis."""
+        return is_natural(self) and not is_large(self)
 
 
 Dim: TypeAlias = int | Size
@@ -61,12 +72,10 @@ def named(name: str) -> Size:
 def is_unknown(dim: Dim, since: int = 0) -> bool:
     """Whether nothing is known of a part of a size. ``since``: the number of the first such symbol
     that counts."""
-    if isinstance(dim, int):
-        return False
-    numbers = [s.removeprefix(UNKNOWN) for s in dim.symbols if s.startswith(UNKNOWN)]
-    return any(int(number) >= since for number in numbers)
+    return isinstance(dim, Size) and dim.newest >= since
 
 
+@lru_cache(1 << 16)
 def symbol(text: str) -> Dim:
     """The size that ``text`` names: "batch", "2*batch", "past + 1", "batch*(past + 1)".
 

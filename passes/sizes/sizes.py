@@ -14,13 +14,13 @@ import onnx_graphsurgeon as gs
 from numpy.typing import DTypeLike
 
 from sardonyx.passes.fused import is_standard
+from sardonyx.passes.scopes import bodies
 from sardonyx.passes.sizes.dim import (
     UNKNOWN,
     Dim,
     Shape,
     Size,
     is_large,
-    is_natural,
     is_unknown,
     named,
     symbol,
@@ -84,7 +84,7 @@ class Sizes:
 
     def _follow(self, graph: gs.Graph) -> None:
         for node in graph.nodes:
-            for body in node.subgraphs():
+            for body in bodies(node):
                 self._follow(body)
             if node.outputs:
                 self._infer(node)
@@ -132,7 +132,9 @@ class Sizes:
 
 
 def _is_size(value: object) -> TypeGuard[Dim]:
-    return isinstance(value, int | Size) and is_natural(value) and not is_large(value)
+    if isinstance(value, Size):
+        return value.is_length
+    return isinstance(value, int) and value >= 0 and not is_large(value)
 
 
 def _is_better(known: Dim, own: Dim, unheard: int) -> bool:

@@ -8,7 +8,7 @@ from sardonyx.compiler import compile
 from sardonyx.compiler.cut import NUMBERS, Pair, feeds_for, random_feeds
 from sardonyx.compiler.load import load
 from sardonyx.compiler.operands import operands
-from sardonyx.compiler.region import record_all
+from sardonyx.compiler.region import record_scope
 
 CASES = {
     "MatMul": ("Y = MatMul (T, W)", 64, None, 3),
@@ -30,7 +30,7 @@ def known(text_model, normal):
             W=normal(64, 96, dtype=dtype),
         )
         model.opset_import.append(onnx.helper.make_opsetid("my", 1))
-        return operands(record_all(load(model)[1]))
+        return operands(record_scope(load(model)[1]).records)
 
     return find
 
@@ -78,7 +78,7 @@ def test_compiled_ops_tell_the_same(text_model, normal):
         E=normal(100, 64),
     )
     graph = load(compile(model, "gobo").model)[1]
-    plain, compiled = (operands(record_all(g)) for g in (load(model)[1], graph))
+    plain, compiled = (operands(record_scope(g).records) for g in (load(model)[1], graph))
     assert plain == compiled
     assert (plain["X"].width, plain["I"].limit) == (64, 100)
 
@@ -91,7 +91,7 @@ def test_values_made_up_fit(text_model, normal):
         W=normal(64, 96),
         E=normal(5000, 64),
     )
-    feeds = feeds_for(model.graph.input, record_all(load(model)[1]))
+    feeds = feeds_for(model.graph.input, record_scope(load(model)[1]).records)
     assert feeds["X"].shape[-1] == 64
     assert 1 < feeds["I"].max() < 5000
     assert feeds["I"].dtype == np.int32
