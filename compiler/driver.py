@@ -39,7 +39,8 @@ class PassRun:
 class Driver:
     """Runs passes on one graph and keeps the record of them.
 
-    ``measured``: for each of ``runs``, what the pass was told of activations.
+    ``ran``: every pass that ran, also those of which ``runs`` holds no record, and what it was told
+    of activations.
     """
 
     source: Source
@@ -48,7 +49,7 @@ class Driver:
     verification: Verification
     calibration: Calibration = field(default_factory=Calibration)
     runs: list[PassRun] = field(default_factory=list)
-    measured: list[Watched] = field(default_factory=list)
+    ran: list[tuple[Pass, Watched]] = field(default_factory=list)
     _scopes: list[Scope] = field(default_factory=list)
     _sizes: Sizes | None = None
 
@@ -82,10 +83,10 @@ class Driver:
         start = time.perf_counter()
         rewrites = self._do(a_pass, lambda: a_pass.run(self.graph, self.journal))
         seconds = time.perf_counter() - start
+        self.ran.append((a_pass, self.journal.watched))
         if rewrites or not again:
             nodes = nodes_before, self._count_nodes()
             self.runs.append(PassRun(a_pass.name, rewrites, *nodes, seconds))
-            self.measured.append(self.journal.watched)
         self._check_facts(a_pass, a_pass.establishes, "promises")
         if before and (rewrites or not again):
             self._check(a_pass, before, self.journal.encoded[encoded:])

@@ -138,7 +138,7 @@ def _compile(
         write_notes(compiled, recipe.name, journal)
     check_valid(compiled, "the compiled model")
     if verify == "full":
-        check_model(model, place.inline_all, passes, driver, compiled)
+        check_model(model, place.inline_all, driver, compiled)
     rounded = journal.activations or any(a_pass.rounds_less for a_pass in passes)
     if verify != "off" and rounded:
         feeds = calibration.first(source, graph)

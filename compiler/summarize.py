@@ -55,7 +55,7 @@ def summarize(
 
 def _calibration(driver: Driver) -> CalibrationEntry | None:
     done = driver.calibration
-    if done.samples is None or not any(driver.measured):
+    if done.samples is None or not any(watched for _, watched in driver.ran):
         return None
     return CalibrationEntry(
         source=done.samples.data.source,

@@ -35,13 +35,12 @@ else is equal bit for bit."""
 def check_model(
     model: Path | onnx.ModelProto,
     inline_all: bool,
-    passes: tuple[Pass, ...],
     driver: Driver,
     compiled: onnx.ModelProto,
 ) -> None:
     """Run whole models in onnxruntime as a user would; record the largest difference or raise.
 
-    The ``passes`` ahead of the first that quantizes or rounds must keep what the source computes;
+    The passes ahead of the first that quantizes or rounds must keep what the source computes;
     from there on the compiled model must keep what the source with decoded weights computes. Where
     activations are rounded, or less than before, no such bound can be kept: what that changes is
     measured (`fidelity`), not judged.
@@ -49,11 +48,10 @@ def check_model(
     source, graph = load(model, inline_all=inline_all)
     plain = emit(source, graph)
     feeds = driver.calibration.first(source, graph) or [_made_up(plain, graph)]
-    exact = list(takewhile(_keeps_values, passes))
-    told = zip(exact, driver.measured, strict=False)
-    rewrites = sum(a_pass.run(graph, Journal(watched=watched)) for a_pass, watched in told)
+    exact = takewhile(lambda ran: _keeps_values(ran[0]), driver.ran)
+    rewrites = sum(a_pass.run(graph, Journal(watched=watched)) for a_pass, watched in exact)
     worst = _difference(plain, emit(source, graph), feeds, "the source") if rewrites else 0.0
-    if not driver.journal.activations and not any(a_pass.rounds_less for a_pass in passes):
+    if not driver.journal.activations and not any(a_pass.rounds_less for a_pass, _ in driver.ran):
         _decode_weights(graph, driver.journal.encoded)
         decoded = emit(source, graph)
         del decoded.graph.value_info[:]  # of a decoded weight's way through a Cast

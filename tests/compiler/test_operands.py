@@ -120,7 +120,7 @@ def test_inputs_that_span_the_range_of_a_quantizer(text_model):
         y=np.int8(0),
     )
     pair = Pair(model, model, ["Y"], {})
-    records = record_all(load(model)[1])
+    records = record_scope(load(model)[1]).records
     spanned = random_feeds(pair, records, NUMBERS[0], spanned=True)
     assert (spanned["X"].min(), spanned["X"].max()) == (-50, 77.5)
     assert not np.array_equal(np.sort(spanned["X"].ravel()), spanned["X"].ravel())
