@@ -233,4 +233,4 @@ def test_a_real_model(tmp_path):
     before, after = (_optimized(m, tmp_path / "m.onnx") for m in (model, done.model))
     assert (before["QLinearMatMul"], after["QLinearMatMul"]) == (25, 6)
     assert after["MatMulIntegerToFloat"] == 19
-    assert before[Q] - after[Q] == 24
+    assert before[Q] - after[Q] >= 24
