@@ -115,7 +115,9 @@ def _compile(
     place = Target() if recipe.alone and target == "portable" else target_named(target)
     chosen = (*place.prepare, *map(place.settled, _after(place, recipe)), *place.finish)
     owner = f"recipe '{recipe.name}' on target '{target}'"
-    passes = _until((*NORMALIZE, *overridden(chosen, overrides, owner)), until)
+    chosen = overridden(chosen, overrides, owner)
+    place.check(chosen)
+    passes = _until((*NORMALIZE, *chosen), until)
     source, graph = load(model, inline_all=place.inline_all)
     journal = Journal(progress) if progress else Journal()
     if any(a_pass.quantizes for a_pass in passes):
@@ -174,8 +176,8 @@ def _check_worth(recipe: Recipe, passes: tuple[Pass, ...], driver: Driver) -> No
     done = next((s for s in driver.journal.skipped if s.reason.startswith(ALREADY)), None)
     if done and any(type(a_pass).watches is not Pass.watches for a_pass in quantizers):
         raise InputError(
-            f"the model has nothing left that recipe '{recipe.name}' can quantize: '{done.name}' is "
-            f"{done.reason}; compile the floating-point model that it was made from"
+            f"the model has nothing left that recipe '{recipe.name}' can quantize: "
+            f"'{done.name}' is {done.reason}; compile the floating-point model it was made from"
         )
     if done:
         return
