@@ -23,8 +23,9 @@ class FoldConstants(Pass):
     Op is a standard one, or several that read each other; onnxruntime computes them, all of a graph
     at once. The file does not grow: a node is folded where y takes no more bytes than the node
     itself and the operands that nothing else reads, or ``slack_bytes`` more. So a Transpose of a
-    weight is folded if it is the weight's only reader, and a Shape of it always, but no Expand, and
-    no Cast to a wider type. Does not fire
+    weight is folded if nothing else reads the weight; a Shape of it nearly always; an Expand or a
+    Cast to a wider type hardly ever. What reads y may round as by every constant, where its kernel
+    packs those ahead (onnxruntime's MatMul). Does not fire
 
     1. where the file would grow by more than ``slack_bytes`` for this node,
     2. on DequantizeLinear, behind which codes stay codes,
