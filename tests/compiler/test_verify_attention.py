@@ -91,9 +91,7 @@ def test_what_is_right_is_run_and_not_refused(model):
 def test_what_is_wrong_is_caught(model, harm):
     with pytest.raises(VerificationError) as caught:
         compile(model, Recipe("wrong", "", (Wrong(harm=harm),)))
-    node = (
-        "MultiHeadAttention 'p/Attend'" if harm == "forget the bias" else "Shape 'p/Queries'"
-    )
+    node = "MultiHeadAttention 'p/Attend'" if harm == "forget the bias" else "Shape 'p/Queries'"
     assert str(caught.value).startswith(f"pass wrong is wrong: {node} ")
 
 
