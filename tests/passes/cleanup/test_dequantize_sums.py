@@ -199,6 +199,16 @@ def test_the_driver_stays_within_the_range(product, monkeypatch):
         compile(model, recipe)
 
 
+def test_what_whole_models_lose_is_measured(product, codes):
+    """Sums beyond the range are no longer cut: that is no fault, and it is said."""
+    model = product(PAIR + "Y = Neg (f)")
+    recipe = load_recipe("cleanup-inexact")
+    done = compile(model, recipe, [{"A": codes}], verify="full")
+    (output,) = done.report.verification.outputs
+    assert output.name == "Y"
+    assert 0 < output.sqnr_db < 40
+
+
 def test_a_wrong_rewrite_is_found(product, monkeypatch):
     """Were codes dequantized by another scale, the driver would see it."""
     monkeypatch.setattr("sardonyx.passes.quantizers.Quantizer.equals", lambda *_: True)

@@ -13,7 +13,7 @@ from sardonyx.passes.cleanup.remove_saturated import RemoveSaturated
 
 PASS = RemoveSaturated()
 Q, DQ = "QuantizeLinear", "DequantizeLinear"
-X = np.float32([-np.inf, -1e30, -300, -7, -1, -0.5, -0.0, 0, 0.5, 1, 1.5, 6, 127, 300, np.inf])
+X = np.float32([-np.inf, -1e30, -300, -7, -1, -0.5, -0.0, 0, 0.5, 1, np.nan, 6, 127, 300, np.inf])
 U8 = {"s": np.float32(0.5), "z": np.uint8(0)}
 INF, NAN = np.float32(np.inf), np.float32(np.nan)
 
