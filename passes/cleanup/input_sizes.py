@@ -66,7 +66,7 @@ class InputSizes:
         """Whether a node gives sizes of an input as they are."""
         if node.op == "Gather" and isinstance(node.inputs[1], gs.Constant):
             node = maker(node.inputs[0]) or node
-        return node.op == "Shape" and id(node.inputs[0]) in self._inputs
+        return node.op == "Shape" and any(id(x) in self._inputs for x in node.inputs)
 
     def ask(self, node: gs.Node, source: Source) -> tuple[str, list[gs.Tensor], dict[str, int]]:
         """Op, inputs and attributes of what makes the output of a node from a source."""
