@@ -115,7 +115,9 @@ def _compile(
     place = Target() if recipe.alone and target == "portable" else target_named(target)
     chosen = (*place.prepare, *map(place.settled, _after(place, recipe)), *place.finish)
     owner = f"recipe '{recipe.name}' on target '{target}'"
-    passes = _until((*NORMALIZE, *overridden(chosen, overrides, owner)), until)
+    chosen = overridden(chosen, overrides, owner)
+    place.check(chosen)
+    passes = _until((*NORMALIZE, *chosen), until)
     source, graph = load(model, inline_all=place.inline_all)
     journal = Journal(progress) if progress else Journal()
     if any(a_pass.quantizes for a_pass in passes):
@@ -166,10 +168,18 @@ def _until(passes: tuple[Pass, ...], until: str | None) -> tuple[Pass, ...]:
 
 
 def _check_worth(recipe: Recipe, passes: tuple[Pass, ...], driver: Driver) -> None:
-    """Refuse a result in which a quantizing recipe quantized nothing, and no other did before."""
-    if driver.journal.encoded or not any(a_pass.quantizes for a_pass in passes):
+    """Refuse a result in which a quantizing recipe quantized nothing: where weights are quantized
+    already, only if it was to round activations too."""
+    quantizers = [a_pass for a_pass in passes if a_pass.quantizes]
+    if driver.journal.encoded or not quantizers:
         return
-    if any(skip.reason.startswith(ALREADY) for skip in driver.journal.skipped):
+    done = next((s for s in driver.journal.skipped if s.reason.startswith(ALREADY)), None)
+    if done and any(type(a_pass).watches is not Pass.watches for a_pass in quantizers):
+        raise InputError(
+            f"the model has nothing left that recipe '{recipe.name}' can quantize: "
+            f"'{done.name}' is {done.reason}; compile the floating-point model it was made from"
+        )
+    if done:
         return
     reasons = [skip.reason for skip in driver.journal.skipped if skip.eligible]
     reasons += [skip.reason for skip in driver.journal.skipped if not skip.eligible]
