@@ -104,27 +104,34 @@ class _Fold:
 
     def _sources(self, keys: dict[int, _Key | None]) -> None:
         """Cases 4 and 5, from the last node to the first: what nothing reads then goes."""
+        inputs = InputSizes(self.outer, self.graph, self.sizes, FoldShapes.name)
+        ahead = set(map(id, inputs.asked.values()))
+        nodes = sorted(self.graph.nodes, key=lambda node: id(node) not in ahead)
         first: dict[_Key, gs.Node] = {}
-        for node in self.graph.nodes:
+        for node in nodes:
             if (key := keys[id(node)]) is not None:
                 first.setdefault(key, node)
-        inputs = InputSizes(self.outer, self.sizes, FoldShapes.name)
-        for node in reversed(self.graph.nodes):
+        for node in reversed(nodes):
             if (key := keys[id(node)]) is not None and self._is_read(node):
                 self._source(node, key, first[key], inputs)
             if id(node) in self.orphans and not self._is_read(node) and is_standard(node):
                 self._dismiss(node)
-        if inputs.asked:
-            start = self.graph.nodes[0]
-            self.made[id(start)] = [*inputs.asked.values(), *self.made.get(id(start), [start])]
+        if self.done:
+            self._put_ahead([node for node in inputs.asked.values() if node.outputs])
+
+    def _put_ahead(self, nodes: list[gs.Node]) -> None:
+        """Let nodes stand before all others."""
+        self.made |= {id(node): [] for node in nodes}
+        for start in self.graph.nodes[:1]:
+            self.made[id(start)] = [*nodes, *self.made.get(id(start), [start])]
 
     def _source(self, node: gs.Node, key: _Key, first: gs.Node, inputs: InputSizes) -> None:
-        _, shape, held = key
+        dtype, shape, held = key
         if first is not node:
             moved = read_instead(node.outputs[0], first.outputs[0], self.here)
             self.orphans |= {id(node)} if moved else set()
             self.done += moved
-        elif (source := inputs.source(node, shape, held)) is not None:
+        elif dtype == "int64" and (source := inputs.source(node, shape, held)) is not None:
             self._replace(node, *inputs.ask(node, source))
 
     def _replace(

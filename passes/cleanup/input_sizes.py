@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from sardonyx.passes.metadata import annotate
+from sardonyx.passes.metadata import RESERVED, annotate
 from sardonyx.passes.origin import maker
 from sardonyx.passes.sizes import Dim, Size, Sizes
 
@@ -28,9 +28,11 @@ class Source:
 
 @dataclass
 class InputSizes:
-    """The first input, and its axis, that has each size; ``asked``: nodes made for all sources."""
+    """The first input, and its axis, that has each size, to be asked for in ``scope``. ``asked``:
+    by id of an input, the node that makes its whole shape, which is to stand at the start."""
 
     graph: gs.Graph
+    scope: gs.Graph
     sizes: Sizes
     made_by: str
     asked: dict[int, gs.Node] = field(default_factory=dict)
@@ -43,21 +45,28 @@ class InputSizes:
                 if isinstance(dim, Size):
                     self._places.setdefault(dim, (tensor, axis))
 
+        for node in self.scope.nodes:
+            if node.op == "Shape" and self._asks(node) and not node.attrs.keys() - {*RESERVED}:
+                self.asked.setdefault(id(node.inputs[0]), node)
+
     def source(self, node: gs.Node, shape: tuple[int, ...], held: Sequence[Any]) -> Source | None:
         """The one input that has all sizes which a node makes, unless it is asked already."""
-        places = [self._places.get(size) for size in held]
-        found = [place for place in places if place is not None]
-        if len(found) < len(places) or len(shape) > 1 or self._asks(node):
+        place = next((i for i, size in enumerate(held) if isinstance(size, Size)), 0)
+        if len(shape) > 1 or self._asks(node) or held[place] not in self._places:
             return None
-        tensor, axes = found[0][0], tuple(axis for _, axis in found)
-        same = all(other is tensor for other, _ in found)
-        return Source(tensor, axes, not shape) if same else None
+        tensor, axis = self._places[held[place]]
+        start = axis - place
+        if start >= 0 and (self.sizes.shape(tensor) or ())[start : start + len(held)] == held:
+            return Source(tensor, tuple(range(start, start + len(held))), not shape)
+        places = [self._places.get(size) for size in held]
+        axes = tuple(found[1] for found in places if found and found[0] is tensor)
+        return Source(tensor, axes, not shape) if len(axes) == len(held) else None
 
     def _asks(self, node: gs.Node) -> bool:
         """Whether a node gives sizes of an input as they are."""
         if node.op == "Gather" and isinstance(node.inputs[1], gs.Constant):
             node = maker(node.inputs[0]) or node
-        return node.op == "Shape" and id(node.inputs[0]) in self._inputs
+        return node.op == "Shape" and any(id(x) in self._inputs for x in node.inputs)
 
     def ask(self, node: gs.Node, source: Source) -> tuple[str, list[gs.Tensor], dict[str, int]]:
         """Op, inputs and attributes of what makes the output of a node from a source."""
@@ -72,7 +81,7 @@ class InputSizes:
         return "Gather", [self._shape(x), chosen], {}
 
     def _shape(self, x: gs.Tensor) -> gs.Tensor:
-        if id(x) not in self.asked:
+        if id(x) not in self.asked or not self.asked[id(x)].outputs:
             shape = gs.Variable(f"{x.name}/Shape:0", np.dtype(np.int64))
             self.asked[id(x)] = gs.Node("Shape", f"{x.name}/Shape", {}, [x], [shape])
             annotate(self.asked[id(x)], **{"pass": self.made_by})
