@@ -130,6 +130,26 @@ def test_before_and_after(apply, text_model, same_bits):
     same_bits(before, after.model, {"q": codes(3, 6, 4, dtype=np.uint8)})
 
 
+def test_names_that_are_taken(apply, text_model, same_bits):
+    before = text_model(
+        """g (int8[2,3] q) => (float[3,2] Y, int8[2,3] Z) {
+             [Y/Dequantize] Y/codes = Identity (q)
+             Z = Neg (Y/codes)
+             x = DequantizeLinear (q, s, z)
+             Y = Transpose (x)
+           }""".replace("Y/codes", "Y_codes"),
+        s=SCALE,
+        z=ZERO,
+    )
+    for node in before.graph.node[:2]:
+        for names in (node.input, node.output):
+            names[:] = [name.replace("Y_codes", "Y/codes") for name in names]
+    after = apply(SinkDequantize(), before)
+    assert after.rewrites == 1
+    assert after.model.graph.node[-1].name == "Y/Dequantize_"
+    same_bits(before, after.model, {"q": codes(2, 3)})
+
+
 def test_a_split(apply, text_model, same_bits):
     """Each output is dequantized by itself, one that nobody reads is not."""
     before = text_model(
