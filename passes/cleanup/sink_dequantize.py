@@ -21,6 +21,7 @@ from sardonyx.passes.cleanup.movements import (
 )
 from sardonyx.passes.cleanup.scaling import Scaling, is_op, scaling_of
 from sardonyx.passes.fuse.unfit import Unfit
+from sardonyx.passes.fused import is_standard
 from sardonyx.passes.journal import Journal
 from sardonyx.passes.scopes import is_constant
 from sardonyx.passes.sizes.dim import is_natural, minus
@@ -44,7 +45,9 @@ class SinkDequantize(Pass):
     4. something else needs the floats too, and q is no constant: they would be made twice. Several
        that move are fine if they are known to make no more together,
     5. Move is in a graph inside: a loop would dequantize at every step,
-    6. a Pad puts something else than 0 around it, or a Concat joins it with something else.
+    6. a Pad puts something else than 0 around it, or a Concat joins it with something else,
+    7. Move swaps the last two axes for products of floats, and q is no constant: onnxruntime does
+       that as it multiplies.
     """
 
     name: ClassVar[str] = "sink-dequantize"
@@ -100,6 +103,8 @@ class _Sinking(Crossing):
         if scaling.axis is not None and self._axis_after(movement, scaling) is None:
             raise Unfit(f"it is not known where axis {scaling.axis} goes, which has the scales")
         self._need_no_more(movement, node)
+        if _turns_for_floats(movement) and not is_constant(node.inputs[0]):
+            raise Unfit("products of floats turn it as they multiply")
         for slot in data_slots(movement):
             self._need_equal(movement.inputs[slot], node, scaling)
 
@@ -146,3 +151,25 @@ class _Sinking(Crossing):
             if not any(map(self.is_needed, node.outputs)):
                 self.drop(node)
         return ends
+
+
+def _turns_for_floats(movement: gs.Node) -> bool:
+    """Whether a movement swaps the last two axes for products neither operand of which is codes."""
+    perm, readers = list(movement.attrs.get("perm", ())), readers_of(movement.outputs[0])
+    swapped = [*range(len(perm))[:-2], len(perm) - 1, len(perm) - 2]
+    turns = movement.op == "Transpose" and len(perm) > 1 and perm == swapped
+    return turns and bool(readers) and all(_multiplies_floats(r, movement) for r in readers)
+
+
+def _multiplies_floats(node: gs.Node, turned: gs.Node) -> bool:
+    """Whether a node multiplies by what another turned, and by no codes."""
+    others = [tensor for tensor in node.inputs if tensor is not turned.outputs[0]]
+    return is_standard(node) and node.op == "MatMul" and not any(map(_were_codes, others))
+
+
+def _were_codes(tensor: gs.Tensor) -> bool:
+    """Whether a tensor was dequantized, and only moved since."""
+    node = tensor.inputs[0] if tensor.inputs else None
+    while node is not None and is_movement(node):
+        node = node.inputs[0].inputs[0] if node.inputs[0].inputs else None
+    return node is not None and is_op(node, "DequantizeLinear")

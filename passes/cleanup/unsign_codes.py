@@ -52,11 +52,12 @@ class UnsignCodes(Pass):
         misses = [Miss(self.name, codes.name, codes.obstacle) for codes in found if codes.obstacle]
         journal.missed += [miss for miss in misses if miss not in journal.missed]
         signed = {id(zero): zero for codes in fit for zero in codes.zeros}
-        zeros = {key: _unsigned(zero) for key, zero in signed.items()}
+        zeros: dict[int, gs.Tensor] = {key: _unsigned(zero) for key, zero in signed.items()}
+        changed = zeros | {key: new for codes in fit for key, new in codes.unsigned().items()}
         if fit:
-            name_apart(graph, zeros.values())
+            name_apart(graph, changed.values())
         for codes in fit:
-            codes.unsign(zeros, self.name)
+            codes.unsign(changed, self.name)
         return len(fit)
 
 
@@ -133,18 +134,22 @@ class _Codes:
         else:
             self.zeros.append(zero)
 
-    def unsign(self, zeros: dict[int, gs.Constant], by: str) -> None:
-        """Let the nodes make, move and read unsigned codes. ``zeros``: constants for them, by
-        ``id`` of the signed one."""
-        new = {
-            key: gs.Variable(tensor.name, np.uint8, tensor.shape)
+    def unsigned(self) -> dict[int, gs.Variable]:
+        """Tensors for unsigned codes, by ``id`` of the signed: what a file says of these holds no
+        more, so they have names of their own."""
+        return {
+            key: gs.Variable(f"{tensor.name}/Unsigned", np.uint8, tensor.shape)
             for key, tensor in self.tensors.items()
         }
+
+    def unsign(self, changed: dict[int, gs.Tensor], by: str) -> None:
+        """Let the nodes make, move and read unsigned codes. ``changed``: what takes the place of
+        tensors, by ``id``."""
         for node in self.nodes.values():
             for slot, tensor in enumerate(node.inputs):
-                if id(tensor) in new or id(tensor) in zeros:
-                    reread(node, slot, new.get(id(tensor)) or zeros[id(tensor)])
+                if id(tensor) in changed:
+                    reread(node, slot, changed[id(tensor)])
             for slot, tensor in enumerate(node.outputs):
-                if id(tensor) in new:
-                    node.outputs[slot] = new[id(tensor)]
+                if id(tensor) in changed:
+                    node.outputs[slot] = changed[id(tensor)]
             annotate(node, **{"pass": by})

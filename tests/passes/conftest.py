@@ -13,6 +13,7 @@ import onnx
 import onnx_graphsurgeon as gs
 import pytest
 from hypothesis import strategies
+from onnx import helper
 
 from sardonyx.compiler.calibrate import Calibration
 from sardonyx.compiler.check_model import check_valid
@@ -219,6 +220,33 @@ def check_gobo(
         return result
 
     return check
+
+
+@pytest.fixture(scope="session")
+def same_bits(run_ort: Callable[..., list[np.ndarray]]) -> Callable[..., None]:
+    """Check that two models give the same outputs in onnxruntime, bit for bit."""
+
+    def check(before: onnx.ModelProto, after: onnx.ModelProto, feeds: dict[str, Any]) -> None:
+        for want, have in zip(run_ort(before, feeds), run_ort(after, feeds), strict=True):
+            assert (want.dtype, want.shape) == (have.dtype, have.shape)
+            assert want.tobytes() == have.tobytes()
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def shaped(run_ort: Callable[..., list[np.ndarray]]) -> Callable[..., onnx.ModelProto]:
+    """The model, its outputs declared as onnxruntime makes them."""
+
+    def declare(model: onnx.ModelProto, feeds: dict[str, Any]) -> onnx.ModelProto:
+        for output in model.graph.output:
+            output.type.tensor_type.ClearField("shape")
+        for output, made in zip(model.graph.output, run_ort(model, feeds), strict=True):
+            kind = helper.np_dtype_to_tensor_dtype(made.dtype)
+            output.CopyFrom(helper.make_tensor_value_info(output.name, kind, made.shape))
+        return model
+
+    return declare
 
 
 Term = str | float | tuple[Any, ...]

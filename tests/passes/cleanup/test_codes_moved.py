@@ -14,8 +14,10 @@ from sardonyx.compiler.recipe import Recipe
 from sardonyx.passes.cleanup.hoist_quantize import HoistQuantize
 from sardonyx.passes.cleanup.movements import MOVEMENTS
 from sardonyx.passes.cleanup.sink_dequantize import SinkDequantize
+from sardonyx.passes.cleanup.unsign_codes import UnsignCodes
 
 BOTH = Recipe("both", "", (SinkDequantize(), HoistQuantize()), alone=True)
+ALL = Recipe("all", "", (*BOTH.passes, UnsignCodes()), alone=True)
 CODES = {TensorProto.INT8, TensorProto.UINT8}
 
 
@@ -27,12 +29,6 @@ def moved_kinds(model):
     kinds |= {v.name: v.type.tensor_type.elem_type for v in graph.output}
     kinds |= {tensor.name: tensor.data_type for tensor in graph.initializer}
     return [kinds[n.input[0]] for n in graph.node if n.op_type in MOVEMENTS]
-
-
-def same(run_ort, before, after, feeds):
-    for want, have in zip(run_ort(before, feeds), run_ort(after, feeds), strict=True):
-        assert want.dtype == have.dtype
-        assert want.tobytes() == have.tobytes()
 
 
 STEP = """g (float[B,2,P,4] past_k, float[B,2,P,4] past_v, int64[N] beams, float[N,2,1,4] k,
@@ -79,17 +75,17 @@ def feeds(normal):
 
 
 @pytest.mark.parametrize("zero", [np.uint8(128), np.int8(0)], ids=["uint8", "int8"])
-def test_a_cache_is_ordered_in_codes(step, feeds, run_ort, zero):
+def test_a_cache_is_ordered_in_codes(step, feeds, same_bits, zero):
     before = step(zero)
     after = compile(before, BOTH)
     kind = TensorProto.UINT8 if zero.dtype == np.uint8 else TensorProto.INT8
     assert set(moved_kinds(before)) == {TensorProto.FLOAT, TensorProto.INT64}
     assert sorted(moved_kinds(after.model)) == sorted([kind] * 5 + [TensorProto.INT64])
     assert after.report.verification.unchecked == []
-    same(run_ort, before, after.model, feeds)
+    same_bits(before, after.model, feeds)
 
 
-def test_a_cache_of_codes_stays_codes(text_model, run_ort, normal):
+def test_a_cache_of_codes_stays_codes(text_model, same_bits, normal):
     """What comes in as codes and goes out as codes is never a float on its way."""
     before = text_model(
         """g (uint8[B,2,P,4] past, int64[N] beams, float[N,2,1,4] k)
@@ -110,7 +106,7 @@ def test_a_cache_of_codes_stays_codes(text_model, run_ort, normal):
     assert set(moved_kinds(after.model)) <= CODES | {TensorProto.FLOAT}
     past = np.arange(3 * 2 * 5 * 4).reshape(3, 2, 5, 4).astype(np.uint8)
     feeds = {"past": past, "beams": np.int64([2, 0]), "k": normal(2, 2, 1, 4)}
-    same(run_ort, before, after.model, feeds)
+    same_bits(before, after.model, feeds)
 
 
 STEPS = {
@@ -167,7 +163,7 @@ def _after(kind, shape, other):
 
 @settings(max_examples=150)
 @given(graph=graphs(), int8=st.booleans())
-def test_random_graphs(text_model, run_ort, graph, int8):
+def test_random_graphs(text_model, same_bits, graph, int8):
     """The driver sees them come to rest, each changed part gives the same bits, and so does all."""
     lines, outputs = graph
     declared = ", ".join(f"float{list(shape)} {name}" for name, shape in outputs.items())
@@ -181,10 +177,10 @@ def test_random_graphs(text_model, run_ort, graph, int8):
         two=np.int64([2]),
         parts=np.int64([2, 2]),
     )
-    after = compile(before, BOTH)
+    after = compile(before, ALL)
     assert after.report.verification.unchecked == []
-    same(run_ort, before, after.model, {"y0": np.float32([0.5, -0.2, 0.011, 0.3])})
+    same_bits(before, after.model, {"y0": np.float32([0.5, -0.2, 0.011, 0.3])})
     assert moved_kinds(after.model).count(TensorProto.FLOAT) <= moved_kinds(before).count(
         TensorProto.FLOAT
     )
-    assert compile(after.model, BOTH).model.graph.node == after.model.graph.node
+    assert compile(after.model, ALL).model.graph.node == after.model.graph.node
