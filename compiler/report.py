@@ -131,7 +131,9 @@ class VerificationEntry(Part):
     """What was checked."""
 
     level: Literal["off", "default", "full"]
-    regions: int = Field(description="changed regions of the graph, over all passes")
+    regions: int = Field(
+        description="changed regions of the graph that something reads, over all passes"
+    )
     regions_run: int = Field(description="of those, run before against after")
     largest_difference: float = Field(description="relative, over all outputs of those")
     tensors_decoded: int = Field(description="encoded tensors unpacked and held against the source")

@@ -1,6 +1,6 @@
 """targets: where a compiled model is to run, and what that asks of the passes around a recipe's."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -31,13 +31,15 @@ class Target:
     """``prepare``, ``finish``: passes that run before and after the recipe's. ``standard``: only
     standard ops are wanted, so that the report lists others that stayed. ``inline_all``: passes are
     to see what the model's functions hold, and none is to stay in an older opset than the graph.
-    ``defaults``: by pass, arguments that are better here than the pass's own defaults."""
+    ``defaults``: by pass, arguments that are better here than the pass's own defaults. ``limits``:
+    by pass, the largest values that its processor serves."""
 
     prepare: tuple[Pass, ...] = ()
     finish: tuple[Pass, ...] = ()
     standard: bool = False
     inline_all: bool = False
     defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    limits: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def settled(self, a_pass: Pass) -> Pass:
         """A pass of a recipe with this target's defaults, where the recipe says nothing else."""
@@ -45,6 +47,18 @@ class Target:
         here = self.defaults.get(a_pass.name, {})
         better = {k: v for k, v in here.items() if getattr(a_pass, k) == own[k]}
         return replace(a_pass, **better) if better else a_pass
+
+    def check(self, passes: Sequence[Pass]) -> None:
+        """Raises InputError where a pass is to make what the target does not serve."""
+        for a_pass in passes:
+            for argument, most in self.limits.get(a_pass.name, {}).items():
+                value = getattr(a_pass, argument)
+                if value > most:
+                    raise InputError(
+                        f"{a_pass.name}.{argument}={value}: sums of such products saturate on a "
+                        f"processor without VNNI; set it to {most} or less, or compile for the "
+                        "target cpu-vnni"
+                    )
 
 
 _UNFUSED: tuple[Pass, ...] = (
@@ -92,6 +106,7 @@ def _cpu(vnni: bool = False) -> Target:
         ),
         inline_all=True,
         defaults=_ALL_BITS if vnni else {},
+        limits={} if vnni else {"insert-qdq": {"weight_bits": 7}},
     )
 
 

@@ -85,11 +85,12 @@ def check_regions(
         if id(scope.graph) not in alive:
             continue
         regions = changed_regions(scope.records, scope.graph)
-        result.regions += len(regions)
         _check_complete(a_pass, regions, graph)
         changed = {id(record.node) for region in regions for record in region.records}
         check = _RegionCheck(a_pass, scope.graph, source, sizes, changed, stand_in, result)
-        for group in _groups([r for r in regions if r.outputs], result.level):
+        read = [region for region in regions if region.outputs]
+        result.regions += len(read)
+        for group in _groups(read, result.level):
             check.run(group)
 
 

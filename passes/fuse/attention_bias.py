@@ -17,6 +17,9 @@ from sardonyx.passes.sizes.shape_rules import broadcast
 FLOOR = -1e37
 """Any score drowns in it, and it is far from the lowest float."""
 
+_SHAPE_OF_SOME_AXES = 15
+"""The first opset whose Shape has a start and an end."""
+
 
 @dataclass(frozen=True)
 class Length:
@@ -52,7 +55,18 @@ class AttentionBias:
         if shape is not None and len(shape) == 4 and shape[2:] == lengths:
             return total
         key = ("Expand", id(total), *lengths)
-        return self._once(key, [total], None, lambda: _expand(draft, total, queries, keys))
+        return self._once(key, [total], None, lambda: self._expand(draft, total, queries, keys))
+
+    def _expand(self, draft: Draft, total: gs.Tensor, queries: Length, keys: Length) -> gs.Tensor:
+        """Every query and key gets a place of its own in the last two axes."""
+        shape = self._shape(total) or ()
+        one = draft.constant("One", [1], np.int64)
+        parts = [one] * (2 if len(shape) < 4 else 0)
+        for axis, part, length in ((-2, "Queries", queries), (-1, "Keys", keys)):
+            full = len(shape) == 4 and shape[axis] == length.known
+            parts.append(one if full else _length(draft, part, length, self.sizes.opset))
+        target = draft.add("Concat", "Shape", parts, dtype=np.int64, axis=0)
+        return draft.add("Expand", "Expand", [total, target])
 
     def above_lowest(self, draft: Draft, bias: Bias) -> Bias:
         """A bias of which no element is the lowest float; -inf stays."""
@@ -123,6 +137,11 @@ def _where(draft: Draft, total: gs.Tensor | None, fill: Fill) -> gs.Tensor:
 
 def _raise(draft: Draft, bias: gs.Tensor) -> gs.Tensor:
     floor = draft.constant("Floor", FLOOR, np.float32)
+    valid = _valid(bias)
+    if valid is not None:
+        one = draft.constant("One", 1, np.float32)
+        hidden = draft.add("Sub", "Hidden", [one, draft.cast("Valid", valid, np.float32)])
+        return draft.add("Mul", "Raise", [hidden, floor])
     raised = draft.add("Max", "Raise", [bias, floor])
     if not may_be_infinite([bias]):
         return raised
@@ -130,16 +149,35 @@ def _raise(draft: Draft, bias: gs.Tensor) -> gs.Tensor:
     return draft.add("Where", "Keep", [never, bias, raised])
 
 
-def _expand(draft: Draft, total: gs.Tensor, queries: Length, keys: Length) -> gs.Tensor:
-    """Every query and key gets a place of its own in the last two axes."""
-    ones = draft.constant("Ones", [1, 1], np.int64)
-    lengths = [_length(draft, part, n) for part, n in (("Queries", queries), ("Keys", keys))]
-    shape = draft.add("Concat", "Shape", [ones, *lengths], dtype=np.int64, axis=0)
-    return draft.add("Expand", "Expand", [total, shape])
+def _valid(bias: gs.Tensor) -> gs.Tensor | None:
+    """The whole numbers, 1 where a key counts, that a mask is made of: 1 less them, times the
+    lowest float or another below `FLOOR`."""
+    product = maker(bias)
+    if product is None or product.op != "Mul":
+        return None
+    for hidden, number in (product.inputs, product.inputs[::-1]):
+        lowest = scalar(number)
+        if lowest is not None and np.isfinite(lowest) and lowest < FLOOR:
+            return _taken_from_one(hidden)
+    return None
 
 
-def _length(draft: Draft, part: str, length: Length) -> gs.Tensor:
+def _taken_from_one(hidden: gs.Tensor) -> gs.Tensor | None:
+    difference = maker(hidden)
+    if difference is None or difference.op != "Sub" or scalar(difference.inputs[0]) != 1:
+        return None
+    cast = maker(difference.inputs[1])
+    if cast is None or cast.op != "Cast":
+        return None
+    (valid,) = cast.inputs
+    return valid if valid.dtype is not None and np.dtype(valid.dtype).kind in "biu" else None
+
+
+def _length(draft: Draft, part: str, length: Length, opset: int) -> gs.Tensor:
     """A length at run time, int64 [1]."""
+    if opset >= _SHAPE_OF_SOME_AXES:
+        start, end, tensor = length.axis, length.axis + 1, length.tensor
+        return draft.add("Shape", part, [tensor], dtype=np.int64, start=start, end=end)
     shape = draft.add("Shape", f"{part}/Shape", [length.tensor], dtype=np.int64)
     axis = draft.constant(f"{part}/Axis", [length.axis], np.int64)
     return draft.add("Gather", part, [shape, axis], dtype=np.int64)

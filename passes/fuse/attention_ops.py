@@ -52,7 +52,8 @@ def standard_attention(shared: Draft, draft: Draft, found: Attention, bias: Atte
 
     Newer kernels make 0 of a row in which no score is above the lowest float. What was written out
     makes the mean of the values whose scores are that float: so all that is added is kept above it,
-    but for -inf. Only where it made NaN, of scores that all are -inf, there is a number now.
+    but for -inf. Only where it made NaN, of scores that all are -inf, there is a number now; and
+    a mask of whole numbers is taken to hold 0 and 1.
     """
     if found.anchor.op == "Attention":
         added = operand(found.anchor, 3)

@@ -108,12 +108,10 @@ def test_the_report(made):
     assert {(one.range, one.method) for one in dynamic.activations} == {(None, "dynamic")}
 
 
-def test_a_compiled_model_is_left_alone(made, data):
-    for recipe in RECIPES:
-        done = made[recipe, "portable"]
-        again = compile(done.model, recipe, data, overrides=SMALL)
-        assert again.report.tensors == []
-        assert any(s.reason.startswith("already quantized: int8") for s in again.report.skipped)
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_compiled_model_is_refused(made, data, recipe):
+    with pytest.raises(InputError, match=r"is already quantized: int8 .*; compile the floating-"):
+        compile(made[recipe, "portable"].model, recipe, data, overrides=SMALL)
 
 
 def test_nothing_to_quantize_needs_no_more_than_a_sentence(text_model):

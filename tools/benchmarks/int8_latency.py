@@ -2,7 +2,8 @@
 
 onnxruntime's INT8 is of the exported file and of what its transformer optimizer makes of it:
 dynamic, 8 bits a tensor or 7 bits a channel, and static with min-max ranges. Target cpu is the one
-that is to be fast. *Speed* is the time of the fastest of those peers / ours in the same round.
+that is to be fast; of its file also the products alone, which no graph around them can beat.
+*Speed* is the time of the fastest of those peers / ours in the same round.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from fusion_latency import (
 )
 from fusion_variants import SHAPES, padded
 from int8_data import Sentences
+from int8_floor import products_alone
 from int8_peers import nncf
 from int8_variants import (
     DYNAMIC_PEERS,
@@ -46,6 +48,7 @@ from peers import optimizer, static_int8
 from sardonyx import models
 
 LEAST_SPEED = 1.15
+FLOOR = "products of cpu alone"
 
 
 def measure(options: argparse.Namespace) -> tuple[dict[str, Any], list[Target]]:
@@ -83,7 +86,11 @@ def variants(
     others: dict[str, Make] = {"NNCF, SmoothQuant": partial(nncf, batches=single)}
     files, failures = build(kinds | after | others | mine, plain, folder)
     peers = [peer for peer in kinds | after if peer in files]
-    return dict(zip(FP32, (plain, fused), strict=True)) | files, peers, failures
+    floor = {}
+    if f"{options.recipe}, cpu" in files:
+        floor[FLOOR] = folder / "floor.onnx"
+        products_alone(files[f"{options.recipe}, cpu"], floor[FLOOR])
+    return dict(zip(FP32, (plain, fused), strict=True)) | files | floor, peers, failures
 
 
 def of(path: Path, make: Make, _: Path, output: Path) -> None:

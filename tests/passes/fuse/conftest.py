@@ -203,3 +203,26 @@ def fuse_attention(
         return after.model
 
     return check
+
+
+@pytest.fixture(scope="session")
+def fuse_attention_at(
+    fuse: Callable[..., Any],
+    attention: Callable[..., onnx.ModelProto],
+    attention_feeds: Callable[..., dict[str, Any]],
+) -> Callable[..., onnx.ModelProto]:
+    """The one attention of an opset, changed as `attention` takes it, fused and compared."""
+
+    def make(
+        opset: int,
+        a_pass: FuseAttention | None = None,
+        feeds: dict[str, Any] | None = None,
+        **changes: Any,
+    ) -> onnx.ModelProto:
+        model = attention(opset, **changes)
+        after = fuse(a_pass or FuseAttention(), model, **attention_feeds(model, **(feeds or {})))
+        assert (after.rewrites, after.journal.missed) == (1, [])
+        fused: onnx.ModelProto = after.model
+        return fused
+
+    return make

@@ -56,6 +56,73 @@ def test_filling_and_adding_in_their_order(fuse_attention, attention, scores):
     fuse_attention(model, hidden=hidden, mask=mask)
 
 
+def made_of(after):
+    return [(node.op_type, list(node.input)) for node in after.graph.node]
+
+
+def test_lengths_of_queries_and_keys(fuse_attention, attention):
+    """Of a mask of which neither is known, both; in front of one of fewer axes, more of size 1."""
+    after = fuse_attention(
+        attention(inputs={"mask": "float[rows,columns]"}), mask=np.zeros((S, S), np.float32)
+    )
+    assert ("Concat", ["p/One", "p/One", "p/Queries:0", "p/Keys:0"]) in made_of(after)
+    after = fuse_attention(
+        attention(inputs={"mask": "float[length,1]"}), mask=np.zeros((S, 1), np.float32)
+    )
+    assert ("Concat", ["p/One", "p/One", "p/Queries:0", "p/Keys:0"]) in made_of(after)
+
+
+def test_lengths_before_shape_has_a_start(fuse_attention_at):
+    after = fuse_attention_at(14)
+    assert ("Gather", ["p/Queries/Shape:0", "p/Queries/Axis"]) in made_of(after)
+
+
+FLAGS = "f = Cast <to = 1> (valid); n = Sub (one, f); "
+
+
+@pytest.mark.parametrize("mask", ["Mul (n, lowest)", "Mul (lowest, n)"])
+def test_what_flags_are_multiplied_by_is_raised(fuse_attention_at, census, mask):
+    """1 less the whole numbers of an input: a product of one more number in place of a Max."""
+    after = fuse_attention_at(
+        23,
+        feeds={"valid": np.array([1, 1, 0, 0, 1, 0]).reshape(B, 1, 1, S)},
+        inputs={"valid": "int64[batch,1,1,length]"},
+        scores=f"{FLAGS}m = {mask}; Add (scaled, m)",
+        given={"one": np.float32(1)},
+    )
+    assert not {"Max", "IsInf", "Where"} & census(after).keys()
+    assert ("Mul", ["p/Hidden:0", "p/Floor"]) in made_of(after)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "scores"),
+    [
+        ({"valid": "float[batch,1,1,length]"}, "n = Sub (one, valid); m = Mul (n, lowest)"),
+        ({"valid": "int64[batch,1,1,length]"}, f"{FLAGS}m = Mul (n, infinite)"),
+        ({"valid": "int64[batch,1,1,length]"}, f"{FLAGS}m = Mul (n, n)"),
+        (
+            {"valid": "int64[batch,1,1,length]"},
+            "f = Cast <to = 1> (valid); n = Sub (f, one); m = Mul (n, lowest)",
+        ),
+        (
+            {"valid": "int64[batch,1,1,length]"},
+            "f = Cast <to = 1> (valid); n = Sub (two, f); m = Mul (n, lowest)",
+        ),
+    ],
+    ids=["a float", "infinite", "no number", "less 1", "2 less"],
+)
+def test_what_may_be_no_flags_is_raised_by_a_max(apply, attention, census, inputs, scores):
+    model = attention(
+        23,
+        inputs=inputs,
+        scores=f"{scores}; Add (scaled, m)",
+        given={"one": np.float32(1), "two": np.float32(2)},
+    )
+    after = apply(FuseAttention(), model)
+    assert after.rewrites == 1
+    assert census(after.model)["Max"] == 1
+
+
 def second_layer(scores):
     """Attention of Y1 on itself; ``scores``: lines that make them of the scaled ones, d."""
     *ahead, last = scores.split("; ")

@@ -35,17 +35,6 @@ def op_of(census):
     return find
 
 
-@pytest.fixture
-def fuse_attention_at(fuse, attention, attention_feeds):
-    def make(opset, a_pass=None, feeds=None, **changes):
-        model = attention(opset, **changes)
-        after = fuse(a_pass or FuseAttention(), model, **attention_feeds(model, **(feeds or {})))
-        assert (after.rewrites, after.journal.missed) == (1, [])
-        return after.model
-
-    return make
-
-
 @pytest.mark.parametrize(
     ("opset", "standard", "op"),
     [
