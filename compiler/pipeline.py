@@ -130,6 +130,7 @@ def _compile(
         for a_pass in driver.settle(stage):
             if observe:
                 observe(a_pass.name, driver)
+    _check_purpose(recipe, passes, driver)
     _check_worth(recipe, passes, driver)
     if place.standard:
         journal.kept += kept_ops(graph, {(f.domain, f.name) for f in source.model.functions})
@@ -168,17 +169,20 @@ def _until(passes: tuple[Pass, ...], until: str | None) -> tuple[Pass, ...]:
     return passes[: names.index(until) + 1]
 
 
-def _check_worth(recipe: Recipe, passes: tuple[Pass, ...], driver: Driver) -> None:
-    """Refuse a result in which a recipe did nothing of what it is for: a pass found nothing, or
-    nothing was quantized; where weights are quantized already, only if activations were to be
-    rounded too."""
-    journal = driver.journal
-    for a_pass in (each for each in passes if each.pointless):
-        idle = all(run.rewrites == 0 for run in driver.runs if run.name == a_pass.name)
-        if idle and all(miss.by != a_pass.name for miss in journal.missed):
+def _check_purpose(recipe: Recipe, passes: tuple[Pass, ...], driver: Driver) -> None:
+    """Refuse a model that lacks what a pass of the recipe is for."""
+    idle = {run.name for run in driver.runs if not run.rewrites}
+    wondered = {miss.by for miss in driver.journal.missed}
+    for a_pass in passes:
+        if a_pass.pointless and a_pass.name in idle - wondered:
             raise InputError(f"recipe '{recipe.name}' has nothing to do: {a_pass.pointless}")
+
+
+def _check_worth(recipe: Recipe, passes: tuple[Pass, ...], driver: Driver) -> None:
+    """Refuse a result in which a quantizing recipe quantized nothing: where weights are quantized
+    already, only if it was to round activations too."""
     quantizers = [a_pass for a_pass in passes if a_pass.quantizes]
-    if journal.encoded or not quantizers:
+    if driver.journal.encoded or not quantizers:
         return
     done = next((s for s in driver.journal.skipped if s.reason.startswith(ALREADY)), None)
     if done and any(type(a_pass).watches is not Pass.watches for a_pass in quantizers):

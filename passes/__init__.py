@@ -36,6 +36,7 @@ from sardonyx.passes.unfuse.attention import UnfuseAttention
 from sardonyx.passes.unfuse.embed_layer_norm import UnfuseEmbedLayerNorm
 from sardonyx.passes.unfuse.gelu import UnfuseGelu
 from sardonyx.passes.unfuse.gemm import UnfuseGemm
+from sardonyx.passes.unfuse.integer_linear import UnfuseIntegerLinear
 from sardonyx.passes.unfuse.matmul import UnfuseMatMul
 from sardonyx.passes.unfuse.matmul_integer import UnfuseMatMulInteger
 from sardonyx.passes.unfuse.multi_head_attention import UnfuseMultiHeadAttention
@@ -54,6 +55,7 @@ PASSES: dict[str, type[Pass]] = {
         UnfuseEmbedLayerNorm,
         UnfuseMultiHeadAttention,
         UnfuseMatMul,
+        UnfuseIntegerLinear,
         UnfuseMatMulInteger,
         UnfuseSkipLayerNorm,
         UnfuseGelu,

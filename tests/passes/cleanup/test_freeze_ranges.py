@@ -2,6 +2,9 @@
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis.extra.numpy import arrays
+from hypothesis.strategies import floats, sampled_from
 
 from sardonyx.compiler.load import load
 from sardonyx.passes.cleanup.freeze_ranges import FreezeRanges
@@ -280,3 +283,24 @@ def test_what_a_body_reads(done, model_of, run_ort, held, x, chosen):
     (found,) = after.journal.activations
     assert after.rewrites == 1
     same(product(held, rounded(found, x)), run_ort(after.model, feeds)[0])
+
+
+@given(
+    values=arrays(np.float32, (1, 3, K), elements=floats(-100, 100, width=32)),
+    form=sampled_from([DYNAMIC, COMPUTED]),
+)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_single_sample_by_min_and_max(done, model_of, run_ort, held, values, form):
+    """Its range is the one that the model finds on it: the same codes, but where onnxruntime's
+    float32 and the grid's float64 round a half to other sides, one step apart."""
+    assume(np.abs(values).max() > 1e-3)
+    before = model_of(form)
+    after = done(FreezeRanges(method="min-max", least_db=-1000), before, {"X": values})
+    assert after.rewrites == 1
+    (want,), (have,) = (run_ort(model, {"X": values}) for model in (before, after.model))
+    (found,) = after.journal.activations
+    assert found.range == (min(values.min(), 0), max(values.max(), 0))
+    weights = np.abs(held["C"] * held["t"]).sum(axis=0)
+    assert np.all(np.abs(want - have) <= 1.01 * after.constants["X/Scale"] * weights)
+    exact = product(held, rounded(found, values))
+    assert np.abs(exact - have).max() <= 2e-6 * max(np.abs(exact).max(), weights.max())
