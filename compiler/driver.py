@@ -72,7 +72,8 @@ class Driver:
 
     def run(self, a_pass: Pass, again: bool = False) -> int:
         """Check what the pass requires, measure what it watches, run it, check what it establishes
-        and what it changed. Returns how many rewrites it made; none is not recorded ``again``."""
+        and what it changed. Returns how many rewrites it made; none is not recorded, nor checked,
+        ``again``: a change that it did not tell shows in the next check."""
         self._check_facts(a_pass, a_pass.requires, "requires")
         self._measure(a_pass)
         checked = self.verification.level != "off"
@@ -83,7 +84,7 @@ class Driver:
         rewrites = self._do(a_pass, lambda: a_pass.run(self.graph, self.journal))
         seconds = time.perf_counter() - start
         if rewrites or not again:
-            nodes = nodes_before, self._count_nodes()
+            nodes = nodes_before, self._count_nodes() if rewrites else nodes_before
             self.runs.append(PassRun(a_pass.name, rewrites, *nodes, seconds))
             self.measured.append(self.journal.watched)
         self._check_facts(a_pass, a_pass.establishes, "promises")
