@@ -73,7 +73,8 @@ class Driver:
 
     def run(self, a_pass: Pass, again: bool = False) -> int:
         """Check what the pass requires, measure what it watches, run it, check what it establishes
-        and what it changed. Returns how many rewrites it made; none is not recorded ``again``."""
+        and what it changed. Returns how many rewrites it made; none is not recorded, nor checked,
+        ``again``: a change that it did not tell shows in the next check."""
         self._check_facts(a_pass, a_pass.requires, "requires")
         self._measure(a_pass)
         checked = self.verification.level != "off"
@@ -85,7 +86,7 @@ class Driver:
         seconds = time.perf_counter() - start
         self.ran.append((a_pass, self.journal.watched))
         if rewrites or not again:
-            nodes = nodes_before, self._count_nodes()
+            nodes = nodes_before, self._count_nodes() if rewrites else nodes_before
             self.runs.append(PassRun(a_pass.name, rewrites, *nodes, seconds))
         self._check_facts(a_pass, a_pass.establishes, "promises")
         if before and (rewrites or not again):

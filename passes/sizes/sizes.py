@@ -14,7 +14,6 @@ import onnx_graphsurgeon as gs
 from numpy.typing import DTypeLike
 
 from sardonyx.passes.fused import is_standard
-from sardonyx.passes.scopes import bodies
 from sardonyx.passes.sizes.dim import (
     UNKNOWN,
     Dim,
@@ -84,8 +83,9 @@ class Sizes:
 
     def _follow(self, graph: gs.Graph) -> None:
         for node in graph.nodes:
-            for body in bodies(node):
-                self._follow(body)
+            for value in node.attrs.values():
+                if isinstance(value, gs.Graph):
+                    self._follow(value)
             if node.outputs:
                 self._infer(node)
 
