@@ -169,7 +169,8 @@ class _RegionCheck:
         self._compare(group, pair, feeds, wanted, got)
 
     def _cut(self, group: list[Region]) -> Pair:
-        return cut(group, self.graph, self.source, self.sizes, self.changed, self.stand_in)
+        exact = self.a_pass.bound == 0
+        return cut(group, self.graph, self.source, self.sizes, self.changed, self.stand_in, exact)
 
     def _run_before(self, group: list[Region], pair: Pair) -> tuple[Feeds, Outputs]:
         """Inputs that the pair takes, and what it makes of them before the pass."""
@@ -196,8 +197,11 @@ class _RegionCheck:
             if difference > bound:
                 region = next(r for r in group if name in r.outputs)
                 alone = self._cut([region])
+                shown = (
+                    alone if {t.name for t in alone.before.graph.input} <= feeds.keys() else pair
+                )
                 text = f"changes '{name}' by {difference:.3g}, above {bound:g}"
-                raise self._failure(alone, feeds, region, text, bound)
+                raise self._failure(alone if fed else pair, feeds, region, text, bound)
             self.result.largest_difference = max(self.result.largest_difference, difference)
         self.result.regions_run += len(group)
 
