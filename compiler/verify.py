@@ -197,9 +197,7 @@ class _RegionCheck:
             if difference > bound:
                 region = next(r for r in group if name in r.outputs)
                 alone = self._cut([region])
-                shown = (
-                    alone if {t.name for t in alone.before.graph.input} <= feeds.keys() else pair
-                )
+                fed = {value.name for value in alone.before.graph.input} <= feeds.keys()
                 text = f"changes '{name}' by {difference:.3g}, above {bound:g}"
                 raise self._failure(alone if fed else pair, feeds, region, text, bound)
             self.result.largest_difference = max(self.result.largest_difference, difference)
