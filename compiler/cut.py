@@ -53,6 +53,7 @@ class Pair:
     values: dict[str, Values]
 
 
+<<<<<<< HEAD
 @dataclass(frozen=True)
 class Surroundings:
     """What regions are cut out of: a ``graph`` after a pass.
@@ -77,11 +78,31 @@ class Surroundings:
 
 def cut(regions: list[Region], around: Surroundings) -> Pair:
     """Both sides of some regions."""
+=======
+def cut(
+    regions: list[Region],
+    graph: gs.Graph,
+    source: Source,
+    sizes: Sizes,
+    changed: Set[int],
+    stand_in: StandIn,
+    exact: bool = False,
+) -> Pair:
+    """Both sides of some regions. ``sizes``: of the graph before. ``changed``: ids of nodes that
+    do not stand before and after. ``stand_in``: what to read, before, in place of a constant.
+    ``exact``: whether regions may read what others make, as none makes anything else than before.
+    """
+>>>>>>> s7
     outputs = [name for region in regions for name in region.outputs]
     before = [record for region in regions for record in region.before]
     after = [record for region in regions for record in region.after]
     known = operands([*before, *after])
+<<<<<<< HEAD
     between = {id(r.node): r for region in regions for r in _between(region, around.changed)}
+=======
+    apart = [regions] if exact else [[region] for region in regions]
+    between = {id(r.node): r for held in apart for r in _between(held, changed)}
+>>>>>>> s7
     shared = list(between.values())
     cuts = [
         _Cut([*before, *shared], around, around.sizes.opset, around.stand_in, known),
@@ -91,12 +112,13 @@ def cut(regions: list[Region], around: Surroundings) -> Pair:
     return Pair(one, other, outputs, cuts[0].values | cuts[1].values)
 
 
-def _between(region: Region, changed: Set[int]) -> list[Record]:
-    """Nodes, near and unchanged, by which values that a region reads depend on each other, so that
-    they cannot be made up apart; and those by which it reads what it makes itself."""
-    made = {tensor.name for record in region.records for tensor in record.outputs}
-    read = {t.name: t for record in region.records for t in record.inputs if t.name not in made}
-    known = read.keys() | set(region.outputs)
+def _between(regions: list[Region], changed: Set[int]) -> list[Record]:
+    """Nodes, near and unchanged, by which values that regions read depend on each other, so that
+    they cannot be made up apart; and those by which they read what they make themselves."""
+    records = [record for region in regions for record in region.records]
+    made = {tensor.name for record in records for tensor in record.outputs}
+    read = {t.name: t for record in records for t in record.inputs if t.name not in made}
+    known = read.keys() | {name for region in regions for name in region.outputs}
     found: dict[int, Record] = {}
 
     def depends(tensor: gs.Tensor, steps: int) -> bool:

@@ -170,7 +170,7 @@ def target_of(g: Grower, sizes: tuple[int, ...]) -> str:
 def reshape(g: Grower) -> None:
     x = g.pick(whole=False)
     sizes = list(g.made[x].shape)
-    if not sizes:
+    if not sizes or 0 in sizes:  # a target's 0 copies a size
         return
     place = g.number(0, len(sizes) - 1)
     divisors = [d for d in range(1, sizes[place] + 1) if sizes[place] % d == 0]
