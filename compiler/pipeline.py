@@ -171,10 +171,10 @@ def _until(passes: tuple[Pass, ...], until: str | None) -> tuple[Pass, ...]:
 
 def _check_purpose(recipe: Recipe, passes: tuple[Pass, ...], driver: Driver) -> None:
     """Refuse a model that lacks what a pass of the recipe is for."""
-    idle = {run.name for run in driver.runs if not run.rewrites}
-    wondered = {miss.by for miss in driver.journal.missed}
+    found = {run.name for run in driver.runs if run.rewrites}
+    found |= {miss.by for miss in driver.journal.missed}
     for a_pass in passes:
-        if a_pass.pointless and a_pass.name in idle - wondered:
+        if a_pass.pointless and a_pass.name not in found:
             raise InputError(f"recipe '{recipe.name}' has nothing to do: {a_pass.pointless}")
 
 

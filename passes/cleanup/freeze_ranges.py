@@ -33,7 +33,7 @@ from sardonyx.passes.quantize.observers.rounded_rows import RoundedRows
 from sardonyx.passes.quantize.observers.statistic import Statistic
 from sardonyx.passes.quantize.product_error import ProductSample
 from sardonyx.passes.rewrite import Draft, name_apart, replace_nodes, reread, take_outputs
-from sardonyx.passes.scopes import is_constant, scopes
+from sardonyx.passes.scopes import scopes
 from sardonyx.passes.weights import values_of
 from sardonyx.runtime_ops.uniform import Grid
 
@@ -182,7 +182,8 @@ def _found(graph: gs.Graph, journal: Journal) -> list[DynamicQuantizer]:
     shared = Counter(id(found.scale) for found in candidates)
     found = []
     for each in candidates:
-        obstacle = f"its input '{each.x.name}' is a constant" if is_constant(each.x) else ""
+        constant = isinstance(each.x, gs.Constant)
+        obstacle = f"its input '{each.x.name}' is a constant" if constant else ""
         if shared[id(each.scale)] > 1:
             obstacle = f"its scale '{each.scale.name}' is that of other codes too"
         if obstacle:

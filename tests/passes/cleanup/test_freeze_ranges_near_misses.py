@@ -147,12 +147,12 @@ def test_2_two_codes_by_one_scale(done, model_of, x):
 
 
 def test_3_a_constant(done, model_of, x):
-    body = DYNAMIC.replace("(X)", "(w)").replace("[round]", "w = Neg (fixed) [round]")
+    body = DYNAMIC.replace("(X)", "(fixed)")
     body = body.replace("Y = Mul (f, k)", "y = Mul (f, k) Y = Add (y, X)")
     model = model_of(body, inputs=f"float[B,2,{N}] X")
     after = done(PASS, model, {"X": x[:, :2, :N]})
     (miss,) = after.journal.missed
-    assert (after.rewrites, miss.reason) == (0, "its input 'w' is a constant")
+    assert (after.rewrites, miss.reason) == (0, "its input 'fixed' is a constant")
 
 
 def test_3_no_values(done, model_of, x):
