@@ -1,6 +1,6 @@
 """Small moves that every pass makes."""
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import ml_dtypes
@@ -127,9 +127,15 @@ def reread(node: gs.Node, slot: int, tensor: gs.Tensor) -> None:
     list.append(tensor.outputs, node)
 
 
-def read_instead(old: gs.Tensor, new: gs.Tensor, here: Set[int]) -> int:
-    """Let the nodes among ``here`` (by id) that read one tensor read another; how many did."""
-    readers = list({id(node): node for node in old.outputs if id(node) in here}.values())
+def readers_of(tensor: gs.Tensor) -> list[gs.Node]:
+    """The nodes that read a tensor, each once."""
+    return list({id(node): node for node in tensor.outputs}.values())
+
+
+def redirect(old: gs.Tensor, new: gs.Tensor, here: Container[int] | None = None) -> int:
+    """Let all nodes that read a tensor, or those among ``here`` (by id), read another; how many
+    did."""
+    readers = [node for node in readers_of(old) if here is None or id(node) in here]
     for reader in readers:
         for slot, tensor in enumerate(reader.inputs):
             if tensor is old:
@@ -151,14 +157,6 @@ def successor(
     annotate(new, **{"pass": made_by})
     new.outputs.extend(take_outputs(node))
     return new
-
-
-def redirect(old: gs.Tensor, new: gs.Tensor) -> None:
-    """Let all readers of a tensor read another."""
-    for reader in list(old.outputs):
-        for slot, tensor in enumerate(reader.inputs):
-            if tensor is old:
-                reread(reader, slot, new)
 
 
 def _forget(nodes: list[gs.Node], node: gs.Node) -> None:

@@ -130,11 +130,6 @@ class Crossing(ABC):
         return {old: [] for old in self.gone} | kept
 
 
-def readers_of(tensor: gs.Tensor) -> list[gs.Node]:
-    """The nodes that read a tensor, each once."""
-    return list({id(node): node for node in tensor.outputs}.values())
-
-
 def cross_movements(kind: type[Crossing], by: str, graph: gs.Graph, journal: Journal) -> int:
     """Let all nodes of an op cross what movements they can, in every graph by itself."""
     scaling = (node for node in all_nodes(graph) if is_op(node, kind.op))

@@ -16,7 +16,7 @@ from sardonyx.passes.fused import is_standard
 from sardonyx.passes.journal import Journal
 from sardonyx.passes.rewrite import (
     Replacements,
-    read_instead,
+    redirect,
     replace_nodes,
     successor,
     take_outputs,
@@ -128,7 +128,7 @@ class _Fold:
     def _source(self, node: gs.Node, key: _Key, first: gs.Node, inputs: InputSizes) -> None:
         dtype, shape, held = key
         if first is not node:
-            moved = read_instead(node.outputs[0], first.outputs[0], self.here)
+            moved = redirect(node.outputs[0], first.outputs[0], self.here)
             self.orphans |= {id(node)} if moved else set()
             self.done += moved
         elif dtype == "int64" and (source := inputs.source(node, shape, held)) is not None:

@@ -32,7 +32,7 @@ from sardonyx.passes.quantize.observers.histogram import Histogram
 from sardonyx.passes.quantize.observers.rounded_rows import RoundedRows
 from sardonyx.passes.quantize.observers.statistic import Statistic
 from sardonyx.passes.quantize.product_error import ProductSample
-from sardonyx.passes.rewrite import Draft, name_apart, replace_nodes, reread, take_outputs
+from sardonyx.passes.rewrite import Draft, name_apart, redirect, replace_nodes, take_outputs
 from sardonyx.passes.scopes import scopes
 from sardonyx.passes.weights import values_of
 from sardonyx.runtime_ops.uniform import Grid
@@ -247,8 +247,5 @@ def _apply(graph: gs.Graph, frozen: list[_Frozen]) -> None:
     constants += [new for one in frozen for _, new in one.swaps]
     name_apart(graph, constants)
     for old, new in (swap for one in frozen for swap in one.swaps):
-        for reader in list(old.outputs):
-            for slot, tensor in enumerate(reader.inputs):
-                if tensor is old:
-                    reread(reader, slot, new)
+        redirect(old, new)
     replace_nodes(graph, {id(one.found.node): [one.node()] for one in frozen})

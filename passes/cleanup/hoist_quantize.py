@@ -8,7 +8,7 @@ from typing import ClassVar
 import onnx_graphsurgeon as gs
 
 from sardonyx.passes.base import Pass
-from sardonyx.passes.cleanup.crossing import Crossing, cross_movements, readers_of
+from sardonyx.passes.cleanup.crossing import Crossing, cross_movements
 from sardonyx.passes.cleanup.movements import (
     CHOOSING,
     data_slots,
@@ -19,6 +19,7 @@ from sardonyx.passes.cleanup.movements import (
 from sardonyx.passes.cleanup.scaling import Scaling, is_op, scaling_of
 from sardonyx.passes.fuse.unfit import Unfit
 from sardonyx.passes.journal import Journal
+from sardonyx.passes.rewrite import readers_of
 from sardonyx.passes.sizes import Dim, Size
 from sardonyx.passes.sizes.dim import is_natural, minus
 

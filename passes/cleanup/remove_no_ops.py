@@ -14,7 +14,7 @@ from sardonyx.passes.base import Pass
 from sardonyx.passes.fused import is_standard, operand
 from sardonyx.passes.journal import Journal
 from sardonyx.passes.origin import scalar
-from sardonyx.passes.rewrite import read_instead, release
+from sardonyx.passes.rewrite import redirect, release
 from sardonyx.passes.scopes import all_nodes, scopes
 from sardonyx.passes.sizes import Shape, Sizes
 from sardonyx.passes.sizes.dim import is_natural, minus
@@ -91,7 +91,7 @@ class _Scope:
         y = node.outputs[0]
         if id(y) in self.ends:
             return self._rename(node, x, y)
-        moved = read_instead(y, x, self.here)
+        moved = redirect(y, x, self.here)
         if y.outputs:
             return moved > 0
         release(node)
@@ -105,7 +105,7 @@ class _Scope:
         if any(id(reader) not in self.here for reader in x.outputs):
             return False
         release(node)
-        read_instead(x, y, self.here)
+        redirect(x, y, self.here)
         slot = next(slot for slot, made in enumerate(maker.outputs) if made is x)
         list.__setitem__(maker.outputs, slot, y)
         list.clear(x.inputs)
