@@ -111,7 +111,7 @@ def release_all(nodes: list[gs.Node]) -> None:
 
 def detach(node: gs.Node) -> None:
     """Part a node from all but the constants that it reads: one may have so many readers that
-    parting them one by one takes long, and `release_all` does the rest at once."""
+    parting them one by one takes long, and `replace_nodes` does the rest at once."""
     for slot, tensor in enumerate(node.inputs):
         if not isinstance(tensor, gs.Constant):
             reread(node, slot, gs.Variable.empty())
@@ -164,11 +164,14 @@ def _forget(nodes: list[gs.Node], node: gs.Node) -> None:
 
 
 def replace_nodes(graph: gs.Graph, replacements: Replacements) -> None:
-    """Put new nodes where the old ones stood, in the graph and in those inside it; new tensors
-    whose names are taken get others."""
+    """Put new nodes where the old ones stood, in the graph and in those inside it, and `release`
+    the old ones; new tensors whose names are taken get others."""
     if not replacements:
         return
     added = [node for nodes in replacements.values() for node in nodes]
+    stay = set(map(id, added))
+    stood = [node for scope in scopes(graph) for node in scope.nodes if id(node) in replacements]
+    release_all([node for node in stood if id(node) not in stay])
     name_apart(graph, [tensor for node in added for tensor in (*node.inputs, *node.outputs)])
     for scope in scopes(graph):
         scope.nodes = [new for old in scope.nodes for new in replacements.get(id(old), [old])]

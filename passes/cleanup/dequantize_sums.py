@@ -15,7 +15,7 @@ from sardonyx.passes.journal import Journal
 from sardonyx.passes.metadata import annotate, inherit
 from sardonyx.passes.origin import maker
 from sardonyx.passes.quantizers import QUANTIZE, is_op, quantizer_of
-from sardonyx.passes.rewrite import Replacements, detach, release_all, replace_nodes
+from sardonyx.passes.rewrite import Replacements, detach, replace_nodes
 from sardonyx.passes.scopes import is_constant, scopes
 from sardonyx.passes.within import Within
 from sardonyx.runtime_ops.linear_quantizer import LinearQuantizer
@@ -55,7 +55,6 @@ class DequantizeSums(Pass):
     def run(self, graph: gs.Graph, journal: Journal) -> int:
         """Every pair, in every graph by itself."""
         replacements: Replacements = {}
-        gone: list[gs.Node] = []
         removed = 0
         for scope in scopes(graph):
             within = Within.of(scope)
@@ -66,9 +65,7 @@ class DequantizeSums(Pass):
                 if pairs:
                     detach(node)
                     replacements[id(node)] = []
-                    gone += [node, *pairs]
                     removed += 1
-        release_all(gone)
         replace_nodes(graph, replacements)
         return removed
 

@@ -10,7 +10,7 @@ import onnx_graphsurgeon as gs
 from sardonyx.passes.base import Pass
 from sardonyx.passes.journal import Journal
 from sardonyx.passes.quantizers import DEQUANTIZE, QUANTIZE, is_op, quantizer_of, source_of
-from sardonyx.passes.rewrite import detach, redirect, release_all, replace_nodes
+from sardonyx.passes.rewrite import detach, redirect, replace_nodes
 from sardonyx.passes.scopes import scopes
 from sardonyx.passes.within import Within
 
@@ -47,7 +47,6 @@ class MergeRequantize(Pass):
                     redirect(node.outputs[0], source.inputs[0])
                     gone += _detached(node, source, within)
                     merged += 1
-        release_all(gone)
         replace_nodes(graph, {id(node): [] for node in gone})
         return merged
 

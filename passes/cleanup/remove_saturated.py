@@ -22,7 +22,6 @@ from sardonyx.passes.rewrite import (
     Replacements,
     detach,
     redirect,
-    release_all,
     replace_nodes,
 )
 from sardonyx.passes.scopes import scopes
@@ -85,7 +84,6 @@ class RemoveSaturated(Pass):
                 found.loosen(node)
             for node in scope.nodes:
                 found.take_readers(node)
-        release_all(found.gone)
         replace_nodes(graph, found.replacements)
         return found.rewrites
 
@@ -133,7 +131,6 @@ class _Bounds:
     graph: gs.Graph
     within: Within = field(default_factory=lambda: Within((), ()))
     replacements: Replacements = field(default_factory=dict)
-    gone: list[gs.Node] = field(default_factory=list)
     rewrites: int = 0
 
     @cached_property
@@ -179,7 +176,6 @@ class _Bounds:
 
     def _replace(self, node: gs.Node, nodes: list[gs.Node]) -> None:
         detach(node)
-        self.gone.append(node)
         self.replacements[id(node)] = nodes
 
     def _next(self, made: gs.Tensor, quantizer: LinearQuantizer | None = None) -> gs.Node | None:

@@ -11,7 +11,7 @@ import onnx_graphsurgeon as gs
 from sardonyx.passes.base import Pass
 from sardonyx.passes.journal import Journal, Miss
 from sardonyx.passes.quantizers import DEQUANTIZE, QUANTIZE, is_op, quantizer_of, source_of
-from sardonyx.passes.rewrite import detach, release_all, replace_nodes, reread
+from sardonyx.passes.rewrite import detach, replace_nodes, reread
 from sardonyx.passes.scopes import scopes
 from sardonyx.passes.within import Within
 
@@ -54,7 +54,6 @@ class RoundOnce(Pass):
                     for each in first:
                         detach(each)
                     gone += first
-        release_all(gone)
         replace_nodes(graph, {id(node): [] for node in gone})
         return len(gone) // 2
 
