@@ -16,7 +16,6 @@ from sardonyx.passes.cleanup.remove_saturated import RemoveSaturated
 from sardonyx.passes.cleanup.remove_unused import RemoveUnused
 from sardonyx.passes.cleanup.round_once import RoundOnce
 from sardonyx.passes.cleanup.sink_dequantize import SinkDequantize
-from sardonyx.passes.cleanup.unfuse_qlinear_matmul import UnfuseQLinearMatMul
 from sardonyx.passes.cleanup.unsign_codes import UnsignCodes
 from sardonyx.passes.fuse.attention import FuseAttention
 from sardonyx.passes.fuse.gelu import FuseGelu
@@ -40,6 +39,7 @@ from sardonyx.passes.unfuse.integer_linear import UnfuseIntegerLinear
 from sardonyx.passes.unfuse.matmul import UnfuseMatMul
 from sardonyx.passes.unfuse.matmul_integer import UnfuseMatMulInteger
 from sardonyx.passes.unfuse.multi_head_attention import UnfuseMultiHeadAttention
+from sardonyx.passes.unfuse.qlinear_matmul import UnfuseQLinearMatMul
 from sardonyx.passes.unfuse.skip_layer_norm import UnfuseSkipLayerNorm
 
 PASSES: dict[str, type[Pass]] = {

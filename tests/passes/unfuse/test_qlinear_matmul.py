@@ -11,7 +11,7 @@ import pytest
 
 from sardonyx.compiler import compile, load_recipe
 from sardonyx.compiler.recipe import Recipe
-from sardonyx.passes.cleanup.unfuse_qlinear_matmul import UnfuseQLinearMatMul
+from sardonyx.passes.unfuse.qlinear_matmul import UnfuseQLinearMatMul
 
 PASS = UnfuseQLinearMatMul()
 DQ, Q = "DequantizeLinear", "QuantizeLinear"
