@@ -10,7 +10,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import DTypeLike
 
 from sardonyx.passes.metadata import RESERVED, annotate, inherit
-from sardonyx.passes.scopes import scopes
+from sardonyx.passes.scopes import all_nodes, scopes
 
 Replacements = dict[int, list[gs.Node]]
 """By ``id`` of an old node, the nodes that take its place."""
@@ -165,16 +165,16 @@ def _forget(nodes: list[gs.Node], node: gs.Node) -> None:
 
 def replace_nodes(graph: gs.Graph, replacements: Replacements) -> None:
     """Put new nodes where the old ones stood, in the graph and in those inside it, and `release`
-    the old ones; new tensors whose names are taken get others."""
+    what is gone, with the bodies of an If that is; new tensors whose names are taken get others."""
     if not replacements:
         return
     added = [node for nodes in replacements.values() for node in nodes]
-    stay = set(map(id, added))
-    stood = [node for scope in scopes(graph) for node in scope.nodes if id(node) in replacements]
-    release_all([node for node in stood if id(node) not in stay])
+    known = [*all_nodes(graph), *added]
     name_apart(graph, [tensor for node in added for tensor in (*node.inputs, *node.outputs)])
     for scope in scopes(graph):
         scope.nodes = [new for old in scope.nodes for new in replacements.get(id(old), [old])]
+    stand = set(map(id, all_nodes(graph)))
+    release_all([node for node in known if id(node) not in stand])
 
 
 def name_apart(graph: gs.Graph, tensors: Iterable[gs.Tensor]) -> None:

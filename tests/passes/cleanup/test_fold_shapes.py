@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from onnx import numpy_helper
 
+from sardonyx.compiler import Recipe, compile
 from sardonyx.passes.cleanup.fold_shapes import FoldShapes
 from sardonyx.passes.cleanup.remove_unused import RemoveUnused
 
@@ -235,6 +236,25 @@ def test_bodies(apply, sized, run_ort):
         for feeds in FEEDS[:3]:
             each = feeds | {"c": np.array(c)}
             assert np.array_equal(*(run_ort(m, each)[0] for m in (before, after.model)))
+
+
+def test_a_body_that_goes_needs_nothing(listed_model, run_ort):
+    """Of an If only the sizes are read, which X has too: what its bodies read goes as well."""
+    before = listed_model(
+        """g (bool c, float[B,6] X) => (int64 Y) {
+             zero = Constant <value_int = 0> ()
+             a = Neg (X)
+             y = If (c) <then_branch = t () => (float[B,6] r1) { r1 = Abs (a) },
+                         else_branch = e () => (float[B,6] r2) { r2 = Neg (a) }>
+             s = Shape (y)
+             Y = Gather (s, zero)
+           }"""
+    )
+    recipe = Recipe("r", "", (FoldShapes(), RemoveUnused()), alone=True)
+    after = compile(before, recipe).model
+    assert [node.op_type for node in after.graph.node] == ["Shape", "Gather"]
+    feeds = {"c": np.array(True), "X": of(3, 6)}
+    assert run_ort(after, feeds) == run_ort(before, feeds) == [3]
 
 
 def test_numbers_are_those_of_single_precision(apply, sized, run_ort):
