@@ -21,6 +21,9 @@ from sardonyx.runtime_ops.linear_quantizer import LinearQuantizer
 QUANTIZE = "QuantizeLinear"
 DEQUANTIZE = "DequantizeLinear"
 
+_SHIFT = 128
+"""From int8 codes to uint8 ones."""
+
 
 @dataclass(frozen=True, eq=False)
 class Quantizer:
@@ -60,10 +63,12 @@ def quantizer_from(
     """The same of a node's op, attributes and inputs."""
     scale, *rest = (None if t.is_empty() else behind(t)[0] for t in inputs[1:])
     zero = rest[0] if rest else None
-    dtype = _codes_dtype(op, attrs, inputs[0], zero)
+    dtype = codes_dtype(op, attrs, inputs[0], zero)
     if not isinstance(scale, gs.Constant) or not isinstance(zero, gs.Constant | None):
         return None
-    if dtype is None or "precision" in attrs or scale.dtype not in (np.float32, np.float16):
+    if dtype is None or not dtype.name.startswith(("int", "uint")):
+        return None
+    if "precision" in attrs or scale.dtype not in (np.float32, np.float16):
         return None
     ends = ml_dtypes.iinfo(dtype)  # type: ignore[no-untyped-call]
     scales: Floats = np.asarray(values_of(scale), scale.dtype)
@@ -77,16 +82,21 @@ def quantizer_from(
     return Quantizer(linear, layout if scales.ndim else None)
 
 
-def _codes_dtype(
+def codes_dtype(
     op: str, attrs: Mapping[str, Any], x: gs.Tensor, zero: gs.Tensor | None
 ) -> np.dtype[np.generic] | None:
-    """The integer type of the codes; None where it is none, or not known."""
-    known: DTypeLike | None = zero.dtype if zero is not None else None
-    if zero is None and op == DEQUANTIZE:
+    """The type of the codes that an op makes of x, or reads there; None: it is not known."""
+    known: DTypeLike | None = None if zero is None else zero.dtype
+    if known is None and op == DEQUANTIZE:
         known = x.dtype
     elif zero is None:
         kind = attrs.get("output_dtype", 0) or onnx.TensorProto.UINT8
         known = onnx.helper.tensor_dtype_to_np_dtype(kind)
-    if known is None or not np.dtype(known).name.startswith(("int", "uint")):
-        return None
-    return np.dtype(known)
+    return None if known is None else np.dtype(known)
+
+
+def unsigned(zero: gs.Constant) -> gs.Constant:
+    """Of int8 codes the zero point, or whatever is among them, as uint8 codes have it: codes of
+    either type stand for the same where both are 128 higher."""
+    values = np.array(values_of(zero).astype(np.int16) + _SHIFT, np.uint8)
+    return gs.Constant(f"{zero.name}/Unsigned", values)

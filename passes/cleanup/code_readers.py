@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import onnx_graphsurgeon as gs
 
+from sardonyx.passes.cleanup.movements import is_movement
 from sardonyx.passes.fused import is_standard
 from sardonyx.passes.origin import maker
 from sardonyx.passes.quantizers import DEQUANTIZE, QUANTIZE, is_op, source_of
 
 PRODUCTS = ("MatMul", "Gemm", "Conv", "ConvTranspose")
 """Ops that multiply integers where both operands are dequantized."""
-
-_MOVES = frozenset(
-    ["Concat", "DepthToSpace", "Expand", "Flatten", "Gather", "GatherElements", "GatherND"]
-    + ["Identity", "Pad", "Reshape", "Slice", "SpaceToDepth", "Split", "Squeeze", "Tile"]
-    + ["Transpose", "Unsqueeze"]
-)
-"""Ops that move codes as well as floats."""
 
 
 def only_for_floats(readers: list[gs.Node]) -> bool:
@@ -41,7 +35,7 @@ def _is_dequantized(tensor: gs.Tensor) -> bool:
 
 def _takes_codes(node: gs.Node) -> bool:
     """Whether an op of dequantized values runs on their codes, or moves them."""
-    if is_op(node, QUANTIZE) or (is_standard(node) and node.op in _MOVES):
+    if is_op(node, QUANTIZE) or is_movement(node):
         return True
     if not is_standard(node):
         return False

@@ -15,10 +15,11 @@ from sardonyx.passes.cleanup.movements import (
     need_zero_padding,
     pads_with_constant,
 )
-from sardonyx.passes.cleanup.scaling import Scaling, is_op
+from sardonyx.passes.cleanup.scaling import Scaling
 from sardonyx.passes.fuse.unfit import Unfit
 from sardonyx.passes.journal import Journal, Miss
 from sardonyx.passes.metadata import annotate, inherit
+from sardonyx.passes.quantizers import is_op
 from sardonyx.passes.rewrite import Replacements, release, replace_nodes
 from sardonyx.passes.scopes import all_nodes, scopes
 from sardonyx.passes.sizes import Sizes

@@ -16,9 +16,10 @@ from sardonyx.passes.cleanup.movements import (
     is_movement,
     surely_fewer,
 )
-from sardonyx.passes.cleanup.scaling import Scaling, is_op, scaling_of
+from sardonyx.passes.cleanup.scaling import Scaling, scaling_of
 from sardonyx.passes.fuse.unfit import Unfit
 from sardonyx.passes.journal import Journal
+from sardonyx.passes.quantizers import DEQUANTIZE, QUANTIZE, is_op, source_of
 from sardonyx.passes.rewrite import readers_of
 from sardonyx.passes.sizes import Dim, Size
 from sardonyx.passes.sizes.dim import is_natural, minus
@@ -53,7 +54,7 @@ class HoistQuantize(Pass):
 
 
 class _Hoisting(Crossing):
-    op: ClassVar[str] = "QuantizeLinear"
+    op: ClassVar[str] = QUANTIZE
 
     def fit(self, node: gs.Node) -> list[gs.Node]:
         """The movement that makes what a node quantizes, if codes can be moved in its place."""
@@ -111,9 +112,8 @@ class _Hoisting(Crossing):
 
     def _was_codes(self, tensor: gs.Tensor, scaling: Scaling) -> bool:
         """Whether a tensor is what codes of the same scaling stand for."""
-        node = tensor.inputs[0] if tensor.inputs else None
-        dequantized = node is not None and is_op(node, "DequantizeLinear")
-        return dequantized and scaling_of(node, self.sizes).key == scaling.key
+        node = source_of(tensor, DEQUANTIZE)
+        return node is not None and scaling_of(node, self.sizes).key == scaling.key
 
     def _may_be_less(self, movement: gs.Node, made: Dim, had: Dim) -> bool:
         """Whether a movement chooses less than there is, as far as sizes tell."""

@@ -1,4 +1,4 @@
-"""What a QuantizeLinear or DequantizeLinear scales by."""
+"""What a QuantizeLinear or DequantizeLinear scales by, computed or not, for another like it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from sardonyx.passes.fuse.unfit import Unfit
-from sardonyx.passes.fused import MICROSOFT, is_standard, operand
+from sardonyx.passes.fused import is_standard, operand
 from sardonyx.passes.metadata import RESERVED
+from sardonyx.passes.quantizers import codes_dtype
 from sardonyx.passes.sizes import Sizes
 from sardonyx.passes.weights import values_of
 
@@ -51,12 +52,6 @@ class Scaling:
         return gs.Node(op, name, attrs, operands, [y], domain=self.domain)
 
 
-def is_op(node: gs.Node, op: str) -> bool:
-    """Whether a node is this op, QuantizeLinear or DequantizeLinear, the standard's or
-    onnxruntime's own."""
-    return bool(node.op == op and (is_standard(node) or node.domain == MICROSOFT))
-
-
 def scaling_of(node: gs.Node, sizes: Sizes) -> Scaling:
     """How a QuantizeLinear or DequantizeLinear scales; raises Unfit."""
     scale, zero = node.inputs[1], operand(node, 2)
@@ -66,20 +61,13 @@ def scaling_of(node: gs.Node, sizes: Sizes) -> Scaling:
     single = shape in ((), (1,))
     if not single and not is_standard(node):
         raise Unfit(f"'{scale.name}' is not one scale")
+    codes = codes_dtype(node.op, node.attrs, node.inputs[0], zero)
+    if codes is None:
+        raise Unfit(f"the type of the codes of '{node.name}' is not known")
     axis = None if single else node.attrs.get("axis", 1)
     skipped = ("axis", *RESERVED)
     attrs = {key: value for key, value in node.attrs.items() if key not in skipped}
-    return Scaling(node.domain, scale, zero, _codes(node, zero), axis, attrs)
-
-
-def _codes(node: gs.Node, zero: gs.Tensor | None) -> np.dtype[np.generic]:
-    """The type of the integers that a node reads or makes."""
-    codes = node.outputs[0] if node.op == "QuantizeLinear" else node.inputs[0]
-    for tensor in (codes, zero):
-        if tensor is not None and tensor.dtype is not None:
-            dtype: np.dtype[np.generic] = np.dtype(tensor.dtype)
-            return dtype
-    raise Unfit(f"the type of '{codes.name}' is not known")
+    return Scaling(node.domain, scale, zero, codes, axis, attrs)
 
 
 def _content(tensor: gs.Tensor) -> Hashable:

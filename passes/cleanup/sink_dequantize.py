@@ -19,10 +19,11 @@ from sardonyx.passes.cleanup.movements import (
     only_moves,
     surely_fewer,
 )
-from sardonyx.passes.cleanup.scaling import Scaling, is_op, scaling_of
+from sardonyx.passes.cleanup.scaling import Scaling, scaling_of
 from sardonyx.passes.fuse.unfit import Unfit
 from sardonyx.passes.fused import is_standard
 from sardonyx.passes.journal import Journal
+from sardonyx.passes.quantizers import DEQUANTIZE, is_op, source_of
 from sardonyx.passes.rewrite import readers_of
 from sardonyx.passes.scopes import is_constant
 from sardonyx.passes.sizes.dim import is_natural, minus
@@ -60,7 +61,7 @@ class SinkDequantize(Pass):
 
 
 class _Sinking(Crossing):
-    op: ClassVar[str] = "DequantizeLinear"
+    op: ClassVar[str] = DEQUANTIZE
 
     def fit(self, node: gs.Node) -> list[gs.Node]:
         """The readers of what a node makes, if they only move it."""
@@ -127,8 +128,8 @@ class _Sinking(Crossing):
         same scaling."""
         if tensor is node.outputs[0]:
             return
-        other = tensor.inputs[0] if tensor.inputs else None
-        if other is None or id(other) not in self.here or not is_op(other, self.op):
+        other = source_of(tensor, self.op)
+        if other is None or id(other) not in self.here:
             raise Unfit(f"it joins codes and '{tensor.name}', which is none")
         if scaling_of(other, self.sizes).key != scaling.key:
             raise Unfit("it joins codes of different scales")
@@ -173,4 +174,4 @@ def _were_codes(tensor: gs.Tensor) -> bool:
     node = tensor.inputs[0] if tensor.inputs else None
     while node is not None and is_movement(node):
         node = node.inputs[0].inputs[0] if node.inputs[0].inputs else None
-    return node is not None and is_op(node, "DequantizeLinear")
+    return node is not None and is_op(node, DEQUANTIZE)

@@ -15,16 +15,12 @@ from sardonyx.passes.cleanup.movements import (
     only_moves,
     pads_with_constant,
 )
-from sardonyx.passes.cleanup.scaling import is_op
 from sardonyx.passes.fused import operand
 from sardonyx.passes.journal import Journal, Miss
 from sardonyx.passes.metadata import annotate
+from sardonyx.passes.quantizers import DEQUANTIZE, QUANTIZE, is_op, unsigned
 from sardonyx.passes.rewrite import name_apart, reread
 from sardonyx.passes.scopes import scopes
-from sardonyx.passes.weights import values_of
-
-_SHIFT = 128
-"""What is added to every code, and to the zero points."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +48,7 @@ class UnsignCodes(Pass):
         misses = [Miss(self.name, codes.name, codes.obstacle) for codes in found if codes.obstacle]
         journal.missed += [miss for miss in misses if miss not in journal.missed]
         signed = {id(zero): zero for codes in fit for zero in codes.zeros}
-        zeros: dict[int, gs.Tensor] = {key: _unsigned(zero) for key, zero in signed.items()}
+        zeros: dict[int, gs.Tensor] = {key: unsigned(zero) for key, zero in signed.items()}
         changed = zeros | {key: new for codes in fit for key, new in codes.unsigned().items()}
         if fit:
             name_apart(graph, changed.values())
@@ -67,7 +63,7 @@ def _moved_codes(scope: gs.Graph) -> list[_Codes]:
     found: list[_Codes] = []
     seen = set[int]()
     for node in scope.nodes:
-        zero = operand(node, 2) if is_op(node, "QuantizeLinear") else None
+        zero = operand(node, 2) if is_op(node, QUANTIZE) else None
         moved = zero is not None and any(map(is_movement, node.outputs[0].outputs))
         if zero is None or not moved or zero.dtype != np.int8 or id(node.outputs[0]) in seen:
             continue
@@ -75,12 +71,6 @@ def _moved_codes(scope: gs.Graph) -> list[_Codes]:
         found[-1].follow(node.outputs[0])
         seen |= found[-1].tensors.keys()
     return found
-
-
-def _unsigned(zero: gs.Constant) -> gs.Constant:
-    """A zero point, or what a Pad puts around codes, for unsigned ones."""
-    values = np.array(values_of(zero).astype(np.int16) + _SHIFT, np.uint8)
-    return gs.Constant(f"{zero.name}/Unsigned", values)
 
 
 @dataclass
@@ -119,7 +109,7 @@ class _Codes:
         """Note it where a node must make or read signed codes."""
         makes = any(made is tensor for made in node.outputs)
         moves = is_movement(node) and (makes or only_moves(node, tensor))
-        scales = is_op(node, "QuantizeLinear" if makes else "DequantizeLinear")
+        scales = is_op(node, QUANTIZE if makes else DEQUANTIZE)
         scales = scales and all(other is not tensor for other in node.inputs[1:])
         fixed = scales and makes and node.attrs.get("output_dtype", 0)
         if id(node) not in self.here or fixed or not (moves or scales):

@@ -14,11 +14,8 @@ from sardonyx.passes.lower.lacking import Lacking
 from sardonyx.passes.lower.quantized_operands import Activation
 from sardonyx.passes.metadata import inherit
 from sardonyx.passes.origin import maker
+from sardonyx.passes.quantizers import unsigned
 from sardonyx.passes.rewrite import reread
-from sardonyx.passes.weights import values_of
-
-_SHIFT = 128
-"""What is added to a signed code, and to its zero point."""
 
 
 @dataclass
@@ -57,8 +54,7 @@ class Unsigned:
         if not isinstance(zero, gs.Constant) or zero.dtype != np.int8:
             return zero
         if id(zero) not in self.zeros:
-            shifted = np.array(values_of(zero).astype(np.int16) + _SHIFT, np.uint8)
-            self.zeros[id(zero)] = gs.Constant(f"{zero.name}/Unsigned", shifted)
+            self.zeros[id(zero)] = unsigned(zero)
         return self.zeros[id(zero)]
 
     def take_readers(self) -> None:
