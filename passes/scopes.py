@@ -20,6 +20,11 @@ def all_nodes(graph: gs.Graph) -> Iterator[gs.Node]:
         yield from scope.nodes
 
 
+def all_outputs(graph: gs.Graph) -> set[int]:
+    """The ``id`` of each output of a graph and of all graphs inside it."""
+    return {id(tensor) for scope in scopes(graph) for tensor in scope.outputs}
+
+
 def all_constants(graph: gs.Graph) -> list[gs.Constant]:
     """Each constant that a node or an output reads, once, in the order of its first reader."""
     read = [tensor for node in all_nodes(graph) for tensor in node.inputs]

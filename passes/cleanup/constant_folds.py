@@ -14,7 +14,7 @@ from onnx_graphsurgeon.ir.tensor import LazyValues, SparseValues
 
 from sardonyx.passes.metadata import RESERVED
 from sardonyx.passes.pure import is_pure_standard
-from sardonyx.passes.scopes import all_nodes, scopes
+from sardonyx.passes.scopes import all_nodes, all_outputs
 from sardonyx.passes.sizes import Sizes
 
 _KEPT = "DequantizeLinear"
@@ -44,10 +44,12 @@ class Folds:
     failed: AbstractSet[int]
     nodes: list[gs.Node] = field(default_factory=list)
     folded: set[int] = field(default_factory=set)
-    _outputs: set[int] = field(default_factory=set)
     _known: set[int] = field(default_factory=set)
     _leaving: dict[int, int] = field(default_factory=dict)
     _sizes: Sizes | None = None
+
+    def __post_init__(self) -> None:
+        self._outputs = all_outputs(self.graph)
 
     def gone(self) -> set[int]:
         """Ids of the folded nodes, and of those that only these read."""
@@ -142,7 +144,6 @@ class Folds:
 def folds(graph: gs.Graph, slack_bytes: int, failed: AbstractSet[int]) -> Folds:
     """What to fold, from the first node to the last."""
     found = Folds(graph, slack_bytes, failed)
-    found._outputs.update(id(tensor) for scope in scopes(graph) for tensor in scope.outputs)
     for node in all_nodes(graph):
         found.consider(node)
     return found

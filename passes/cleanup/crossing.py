@@ -23,6 +23,7 @@ from sardonyx.passes.quantizers import is_op
 from sardonyx.passes.rewrite import Replacements, release, replace_nodes
 from sardonyx.passes.scopes import all_nodes, scopes
 from sardonyx.passes.sizes import Sizes
+from sardonyx.passes.within import Within
 
 
 @dataclass
@@ -44,8 +45,7 @@ class Crossing(ABC):
     misses: dict[int, Miss] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.here = {id(node) for node in self.scope.nodes}
-        self.outputs = {id(tensor) for tensor in self.scope.outputs}
+        self.within = Within.of(self.scope)
 
     @abstractmethod
     def fit(self, node: gs.Node) -> list[gs.Node]:
@@ -108,14 +108,10 @@ class Crossing(ABC):
         self.names.add(node.name)
         inherit(node, like)
         annotate(node, **{"pass": self.by})
-        self.here.add(id(node))
+        self.within.nodes.add(id(node))
         place = self.moved[id(movement)]
         place.insert(len(place) - 1 if ahead else len(place), node)
         return node
-
-    def is_needed(self, tensor: gs.Tensor) -> bool:
-        """Whether something reads a tensor, or it is an output of the graph."""
-        return bool(tensor.outputs) or id(tensor) in self.outputs
 
     def drop(self, node: gs.Node) -> None:
         """Take a node away that nothing reads."""

@@ -24,6 +24,7 @@ from sardonyx.passes.rewrite import (
 from sardonyx.passes.scopes import all_nodes, scopes
 from sardonyx.passes.sizes import Size, Sizes
 from sardonyx.passes.sizes.shape_rules import reshaped
+from sardonyx.passes.within import Within
 
 _Key: TypeAlias = tuple[str, tuple[int, ...], tuple[Any, ...]]
 """Of a tensor of sizes, its type, its shape and the sizes."""
@@ -77,7 +78,7 @@ class _Fold:
     orphans: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.here, self.ends = set(map(id, self.graph.nodes)), set(map(id, self.graph.outputs))
+        self.within = Within.of(self.graph)
 
     def fold(self) -> None:
         """All cases, so that each sees what those before it left."""
@@ -90,7 +91,7 @@ class _Fold:
         """Case 1."""
         for node in self.graph.nodes:
             values = _numbers(self.sizes, node)
-            if values is not None and id(node.outputs[0]) not in self.ends:
+            if values is not None and id(node.outputs[0]) not in self.within.outputs:
                 self._dismiss(node)[0].to_constant(values)
                 self.done += 1
 
@@ -128,7 +129,7 @@ class _Fold:
     def _source(self, node: gs.Node, key: _Key, first: gs.Node, inputs: InputSizes) -> None:
         dtype, shape, held = key
         if first is not node:
-            moved = redirect(node.outputs[0], first.outputs[0], self.here)
+            moved = redirect(node.outputs[0], first.outputs[0], self.within.nodes)
             self.orphans |= {id(node)} if moved else set()
             self.done += moved
         elif dtype == "int64" and (source := inputs.source(node, shape, held)) is not None:
@@ -141,7 +142,7 @@ class _Fold:
         self._orphan(node)
         new = successor(node, op, inputs, attrs, FoldShapes.name)
         self.made[id(node)] = [new]
-        self.here.add(id(new))
+        self.within.nodes.add(id(new))
         self.done += 1
 
     def _dismiss(self, node: gs.Node) -> list[gs.Tensor]:
@@ -155,7 +156,7 @@ class _Fold:
 
     def _is_read(self, node: gs.Node) -> bool:
         """Whether anything needs a node; one that was replaced is nothing to take out."""
-        return not node.outputs or any(t.outputs or id(t) in self.ends for t in node.outputs)
+        return not node.outputs or any(map(self.within.needs, node.outputs))
 
 
 def _numbers(sizes: Sizes, node: gs.Node) -> NDArray[np.generic] | None:

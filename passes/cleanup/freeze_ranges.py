@@ -26,15 +26,15 @@ from sardonyx.passes.metadata import annotate, inherit
 from sardonyx.passes.quantize.activation_notes import activation_entry, activation_notes
 from sardonyx.passes.quantize.code_products import Matrix, matrices
 from sardonyx.passes.quantize.grids import GridSettings, KlMode, Measured, RangeMethod, measured
-from sardonyx.passes.quantize.integer_sums import Readers
 from sardonyx.passes.quantize.observers.find import Solver
 from sardonyx.passes.quantize.observers.histogram import Histogram
 from sardonyx.passes.quantize.observers.rounded_rows import RoundedRows
 from sardonyx.passes.quantize.observers.statistic import Statistic
 from sardonyx.passes.quantize.product_error import ProductSample
 from sardonyx.passes.rewrite import Draft, name_apart, redirect, replace_nodes, take_outputs
-from sardonyx.passes.scopes import scopes
+from sardonyx.passes.scopes import all_outputs, scopes
 from sardonyx.passes.weights import values_of
+from sardonyx.passes.within import Within
 from sardonyx.runtime_ops.uniform import Grid
 
 
@@ -81,10 +81,10 @@ class FreezeRanges(Pass):
     def watches(self, graph: gs.Graph) -> Watched:
         """What dynamic quantizers round; rows of it too where it is multiplied by constants."""
         watches: Watched = {}
-        readers = Readers.of(graph)
+        within = Within.of(graph)
         for found in _found(graph, Journal()):
             kept = watches.get(found.x.name) or self._settings.statistics(weighed=False)
-            weighed = next(_matrices(found, readers), None) is not None
+            weighed = next(_matrices(found, within), None) is not None
             if weighed and _rows(found, kept) is None:
                 kept = (*kept, _empty(found, self.rows))
             watches[found.x.name] = kept
@@ -92,10 +92,10 @@ class FreezeRanges(Pass):
 
     def run(self, graph: gs.Graph, journal: Journal) -> int:
         """Find all grids; then rewrite."""
-        readers, frozen = Readers.of(graph), list[_Frozen]()
+        within, frozen = Within.of(graph), list[_Frozen]()
         for found in _found(graph, journal):
             try:
-                one = self._measured(found, journal.watched[found.x.name], readers)
+                one = self._measured(found, journal.watched[found.x.name], within)
             except Unfit as reason:
                 journal.missed.append(_miss(found.node, str(reason)))
             else:
@@ -119,14 +119,14 @@ class FreezeRanges(Pass):
         )
 
     def _measured(
-        self, found: DynamicQuantizer, statistics: tuple[Statistic, ...], readers: Readers
+        self, found: DynamicQuantizer, statistics: tuple[Statistic, ...], within: Within
     ) -> Measured:
         """The grid of a quantizer; raises Unfit where none serves it."""
         name = found.x.name
         if not any(s.count for s in statistics if isinstance(s, Histogram)):
             raise Unfit(f"its input '{name}' had no values in the calibration data")
         sample = _rows(found, statistics)
-        products = _products(found, sample, readers)
+        products = _products(found, sample, within)
         kind = replace(self._settings, symmetric=found.symmetric, signed=found.signed)
         one = measured(statistics, kind, products)
         if found.zero_point is None and one.grid.zero_point != found.fixed:
@@ -158,10 +158,10 @@ def _rows(found: DynamicQuantizer, statistics: tuple[Statistic, ...]) -> Rounded
 
 
 def _products(
-    found: DynamicQuantizer, sample: RoundedRows | None, readers: Readers
+    found: DynamicQuantizer, sample: RoundedRows | None, within: Within
 ) -> ProductSample | None:
     """What the constant weights make of sampled rows; None where there are none of either."""
-    weights = list(_matrices(found, readers))
+    weights = list(_matrices(found, within))
     if sample is None or not sample.values.size or not weights:
         return None
     return ProductSample.of(sample.plain, weights)
@@ -169,7 +169,7 @@ def _products(
 
 def _found(graph: gs.Graph, journal: Journal) -> list[DynamicQuantizer]:
     """The quantizers of the main graph that may be frozen; the others are noted."""
-    outputs = {id(tensor) for scope in scopes(graph) for tensor in scope.outputs}
+    outputs = all_outputs(graph)
     candidates = []
     for scope in scopes(graph):
         for node in filter(is_dynamic, scope.nodes):
@@ -193,8 +193,8 @@ def _found(graph: gs.Graph, journal: Journal) -> list[DynamicQuantizer]:
     return found
 
 
-def _matrices(found: DynamicQuantizer, readers: Readers) -> Iterator[Matrix]:
-    return matrices(found.node.outputs[0], found.scale, readers)
+def _matrices(found: DynamicQuantizer, within: Within) -> Iterator[Matrix]:
+    return matrices(found.node.outputs[0], found.scale, within)
 
 
 def _miss(node: gs.Node, reason: str) -> Miss:

@@ -72,7 +72,7 @@ class _Hoisting(Crossing):
 
     def _check(self, movement: gs.Node, scaling: Scaling) -> None:
         """Raise Unfit where floats are to be moved as before."""
-        if id(movement) not in self.here:
+        if id(movement) not in self.within.nodes:
             raise Unfit("it is quantized in a graph inside")
         if scaling.axis is not None or not scaling.is_constant:
             raise Unfit(f"'{scaling.scale.name}' is not one constant scale")
@@ -85,10 +85,10 @@ class _Hoisting(Crossing):
     def _need_codes_alone(self, tensor: gs.Tensor, scaling: Scaling) -> None:
         """Raise Unfit where a tensor is read, and not by one QuantizeLinear alone."""
         readers = readers_of(tensor)
-        if not self.is_needed(tensor):
+        if not self.within.needs(tensor):
             return
-        alone = len(readers) == 1 and id(tensor) not in self.outputs
-        if not alone or id(readers[0]) not in self.here or not is_op(readers[0], self.op):
+        alone = len(readers) == 1 and id(tensor) not in self.within.outputs
+        if not alone or id(readers[0]) not in self.within.nodes or not is_op(readers[0], self.op):
             raise Unfit(f"something else than one QuantizeLinear needs '{tensor.name}'")
         arguments = readers[0].inputs[1:]
         if (

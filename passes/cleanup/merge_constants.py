@@ -16,7 +16,7 @@ from onnx_graphsurgeon.ir.tensor import SparseValues
 from sardonyx.passes.base import Pass
 from sardonyx.passes.journal import Journal
 from sardonyx.passes.rewrite import reread
-from sardonyx.passes.scopes import all_constants, scopes
+from sardonyx.passes.scopes import all_constants, all_outputs
 from sardonyx.passes.weights import values_of
 
 _SAMPLE = 256
@@ -41,7 +41,7 @@ class MergeConstants(Pass):
 
     def run(self, graph: gs.Graph, journal: Journal) -> int:
         """Merge from the first reader to the last."""
-        outputs = {id(tensor) for scope in scopes(graph) for tensor in scope.outputs}
+        outputs = all_outputs(graph)
         contents = _contents(c for c in all_constants(graph) if id(c) not in outputs)
         return _merge(graph, contents, {})
 

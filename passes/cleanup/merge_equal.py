@@ -17,6 +17,7 @@ from sardonyx.passes.pure import is_pure
 from sardonyx.passes.rewrite import release_all
 from sardonyx.passes.scopes import scopes
 from sardonyx.passes.weights import values_of
+from sardonyx.passes.within import Within
 
 _FEW = 64
 """Elements up to which constants are compared by what they hold."""
@@ -66,10 +67,9 @@ class _Merging:
     instead: dict[int, gs.Tensor] = field(default_factory=dict)
 
     def run(self) -> int:
-        here = set(map(id, self.graph.nodes))
-        self.fixed |= set(map(id, self.graph.outputs))
+        within = Within.of(self.graph)
         made = [tensor for node in self.graph.nodes for tensor in node.outputs]
-        self.fixed |= {id(t) for t in made if any(id(r) not in here for r in t.outputs)}
+        self.fixed |= {id(tensor) for tensor in made if not within.owns(tensor)}
         seen: dict[Hashable, gs.Node] = {}
         gone = []
         for node in self.graph.nodes:

@@ -21,6 +21,7 @@ from sardonyx.passes.sizes.dim import is_natural, minus
 from sardonyx.passes.sizes.shape_rules import END, SHAPE_RULES, broadcast, reshaped
 from sardonyx.passes.sizes.value_rules import bounds_of
 from sardonyx.passes.weights import values_of
+from sardonyx.passes.within import Within
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,10 @@ class RemoveNoOps(Pass):
 
 
 class _Scope:
-    """A graph that is cleaned. ``here``, ``ends``: ids of its nodes and of its outputs."""
+    """A graph that is cleaned."""
 
     def __init__(self, graph: gs.Graph, sizes: Sizes) -> None:
-        self.graph, self.sizes = graph, sizes
-        self.here, self.ends = set(map(id, graph.nodes)), set(map(id, graph.outputs))
+        self.graph, self.sizes, self.within = graph, sizes, Within.of(graph)
 
     def clean(self) -> int:
         done, kept = 0, []
@@ -77,7 +77,7 @@ class _Scope:
     def _passed_on(self, node: gs.Node) -> gs.Tensor | None:
         """What a node gives back."""
         rule = _RULES.get(node.op) if is_standard(node) else None
-        if rule is None or any(t.outputs or id(t) in self.ends for t in node.outputs[1:]):
+        if rule is None or any(map(self.within.needs, node.outputs[1:])):
             return None
         try:
             slot = rule(self.sizes, node)
@@ -89,9 +89,9 @@ class _Scope:
     def _bypass(self, node: gs.Node, x: gs.Tensor) -> bool:
         """Let readers of a node's output read ``x``; release the node if none is left."""
         y = node.outputs[0]
-        if id(y) in self.ends:
+        if id(y) in self.within.outputs:
             return self._rename(node, x, y)
-        moved = redirect(y, x, self.here)
+        moved = redirect(y, x, self.within.nodes)
         if y.outputs:
             return moved > 0
         release(node)
@@ -100,12 +100,10 @@ class _Scope:
     def _rename(self, node: gs.Node, x: gs.Tensor, y: gs.Tensor) -> bool:
         """Let what makes ``x`` make ``y``."""
         maker = x.inputs[0] if x.inputs else None
-        if maker is None or id(maker) not in self.here or id(x) in self.ends:
-            return False
-        if any(id(reader) not in self.here for reader in x.outputs):
+        if maker is None or id(maker) not in self.within.nodes or not self.within.owns(x):
             return False
         release(node)
-        redirect(x, y, self.here)
+        redirect(x, y, self.within.nodes)
         slot = next(slot for slot, made in enumerate(maker.outputs) if made is x)
         list.__setitem__(maker.outputs, slot, y)
         list.clear(x.inputs)

@@ -77,7 +77,7 @@ class RemoveSaturated(Pass):
     def run(self, graph: gs.Graph, journal: Journal) -> int:
         """From the last node to the first ahead of quantizers, from the first to the last behind
         the others: a row of bounds goes at once."""
-        found = _Bounds(graph)
+        found = _Bounds(graph, Within.of(graph))
         for scope in scopes(graph):
             found.within = Within.of(scope)
             for node in reversed(scope.nodes):
@@ -129,7 +129,7 @@ class _Bounds:
     """Rewrites of a graph. ``within``: of the one at hand of those inside it."""
 
     graph: gs.Graph
-    within: Within = field(default_factory=lambda: Within((), ()))
+    within: Within
     replacements: Replacements = field(default_factory=dict)
     rewrites: int = 0
 

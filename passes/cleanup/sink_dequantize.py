@@ -78,7 +78,7 @@ class _Sinking(Crossing):
 
     def _may_go(self, floats: gs.Tensor, readers: list[gs.Node], fit: list[gs.Node]) -> bool:
         """Whether no more floats are made once some readers of theirs make their own."""
-        if len(fit) < len(readers) or id(floats) in self.outputs:
+        if len(fit) < len(readers) or id(floats) in self.within.outputs:
             return False
         if len(fit) == 1:
             return True
@@ -96,7 +96,7 @@ class _Sinking(Crossing):
 
     def _check(self, movement: gs.Node, node: gs.Node) -> None:
         """Raise Unfit where a movement is to go on reading what a node makes."""
-        if id(movement) not in self.here:
+        if id(movement) not in self.within.nodes:
             raise Unfit("it is in a graph inside")
         if not only_moves(movement, node.outputs[0]):
             raise Unfit("the floats are no more than an argument of it")
@@ -129,11 +129,11 @@ class _Sinking(Crossing):
         if tensor is node.outputs[0]:
             return
         other = source_of(tensor, self.op)
-        if other is None or id(other) not in self.here:
+        if other is None or id(other) not in self.within.nodes:
             raise Unfit(f"it joins codes and '{tensor.name}', which is none")
         if scaling_of(other, self.sizes).key != scaling.key:
             raise Unfit("it joins codes of different scales")
-        alone = len(readers_of(tensor)) == 1 and id(tensor) not in self.outputs
+        alone = len(readers_of(tensor)) == 1 and id(tensor) not in self.within.outputs
         if not alone and not is_constant(other.inputs[0]):
             raise Unfit(f"something else needs '{tensor.name}' in floats")
 
@@ -145,12 +145,12 @@ class _Sinking(Crossing):
         floats = list(movement.outputs)
         codes = [self.codes_of(tensor, scaling) for tensor in floats]
         self.put(movement, [node.inputs[0] for node in makers], codes, scaling)
-        pairs = [(q, y) for q, y in zip(codes, floats, strict=True) if self.is_needed(y)]
+        pairs = [(q, y) for q, y in zip(codes, floats, strict=True) if self.within.needs(y)]
         ends = [scaling.node(self.op, f"{y.name}/Dequantize", q, y, axis) for q, y in pairs]
         for end in ends:
             self.add(movement, makers[0], end, ahead=False)
         for node in makers:
-            if not any(map(self.is_needed, node.outputs)):
+            if not any(map(self.within.needs, node.outputs)):
                 self.drop(node)
         return ends
 

@@ -21,6 +21,7 @@ from sardonyx.passes.metadata import annotate
 from sardonyx.passes.quantizers import DEQUANTIZE, QUANTIZE, is_op, unsigned
 from sardonyx.passes.rewrite import name_apart, reread
 from sardonyx.passes.scopes import scopes
+from sardonyx.passes.within import Within
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class UnsignCodes(Pass):
 
 def _moved_codes(scope: gs.Graph) -> list[_Codes]:
     """What QuantizeLinears with signed zero points give to movements."""
-    here, outputs = {id(node) for node in scope.nodes}, {id(tensor) for tensor in scope.outputs}
+    within = Within.of(scope)
     found: list[_Codes] = []
     seen = set[int]()
     for node in scope.nodes:
@@ -67,7 +68,7 @@ def _moved_codes(scope: gs.Graph) -> list[_Codes]:
         moved = zero is not None and any(map(is_movement, node.outputs[0].outputs))
         if zero is None or not moved or zero.dtype != np.int8 or id(node.outputs[0]) in seen:
             continue
-        found.append(_Codes(node.name or node.outputs[0].name, here, outputs))
+        found.append(_Codes(node.name or node.outputs[0].name, within))
         found[-1].follow(node.outputs[0])
         seen |= found[-1].tensors.keys()
     return found
@@ -82,8 +83,7 @@ class _Codes:
     """
 
     name: str
-    here: set[int]
-    outputs: set[int]
+    within: Within
     tensors: dict[int, gs.Variable] = field(default_factory=dict)
     nodes: dict[int, gs.Node] = field(default_factory=dict)
     zeros: list[gs.Constant] = field(default_factory=list)
@@ -97,7 +97,7 @@ class _Codes:
             if id(tensor) in self.tensors:
                 continue
             self.tensors[id(tensor)] = tensor
-            if not tensor.inputs or id(tensor) in self.outputs:
+            if not tensor.inputs or id(tensor) in self.within.outputs:
                 self.obstacle = f"'{tensor.name}' comes from outside, or goes there"
             for node in (*tensor.inputs, *tensor.outputs):
                 self._check(node, tensor)
@@ -112,7 +112,7 @@ class _Codes:
         scales = is_op(node, QUANTIZE if makes else DEQUANTIZE)
         scales = scales and all(other is not tensor for other in node.inputs[1:])
         fixed = scales and makes and node.attrs.get("output_dtype", 0)
-        if id(node) not in self.here or fixed or not (moves or scales):
+        if id(node) not in self.within.nodes or fixed or not (moves or scales):
             self.obstacle = f"{node.op} '{node.name}' makes or needs signed codes"
         if scales or (moves and pads_with_constant(node)):
             self._shift(operand(node, 2))

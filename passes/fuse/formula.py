@@ -14,7 +14,7 @@ from sardonyx.passes.match import Pattern
 from sardonyx.passes.metadata import annotate, inherit
 from sardonyx.passes.origin import behind, maker
 from sardonyx.passes.rewrite import Draft, Replacements, release, replace_nodes
-from sardonyx.passes.scopes import scopes
+from sardonyx.passes.scopes import all_outputs, scopes
 
 Build = Callable[[Draft, State], gs.Node]
 """Adds the nodes that take a formula's place to a draft; returns the one that makes its result."""
@@ -47,7 +47,7 @@ def fuse(graph: gs.Graph, formula: Formula, journal: Journal) -> int:
     """Replace a formula wherever it stands; returns how many times."""
     replacements: Replacements = {}
     count = len(journal.fused)
-    outputs = {id(tensor) for scope in scopes(graph) for tensor in scope.outputs}
+    outputs = all_outputs(graph)
     for scope in scopes(graph):
         here = set(map(id, scope.nodes))
         for anchor in _anchors(scope, formula):

@@ -13,6 +13,7 @@ from sardonyx.passes.metadata import PROPS, inherit
 from sardonyx.passes.origin import maker
 from sardonyx.passes.rewrite import Replacements, release, replace_nodes, take_outputs
 from sardonyx.passes.scopes import scopes
+from sardonyx.passes.within import Within
 
 _REASON = "dynamic range of one product: found, rounded and multiplied in one op"
 
@@ -35,12 +36,12 @@ class LowerDynamicLinear(Pass):
         """Lower every one."""
         replacements: Replacements = {}
         for scope in scopes(graph):
-            here, outputs = set(map(id, scope.nodes)), set(map(id, scope.outputs))
+            within = Within.of(scope)
             for node in scope.nodes:
                 source = _source(node)
-                if source is None or id(source) not in here:
+                if source is None or id(source) not in within.nodes:
                     continue
-                if any(len(t.outputs) > 1 or id(t) in outputs for t in source.outputs):
+                if any(len(t.outputs) > 1 or id(t) in within.outputs for t in source.outputs):
                     continue
                 dynamic = _dynamic(node, source)
                 journal.fused.append(Fusion(self.name, dynamic.name, dynamic.op, 2, _REASON))

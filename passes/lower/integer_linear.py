@@ -20,7 +20,7 @@ from sardonyx.passes.lower.quantized_products import Product, candidates, label,
 from sardonyx.passes.lower.unsigned import Unsigned, need_rounding
 from sardonyx.passes.metadata import DOC, PREFIX, PROPS, annotate
 from sardonyx.passes.rewrite import Replacements, release, replace_nodes, take_outputs
-from sardonyx.passes.scopes import scopes
+from sardonyx.passes.scopes import all_outputs, scopes
 from sardonyx.passes.weights import values_of
 from sardonyx.runtime_ops.errors import InputError
 from sardonyx.runtime_ops.pair_sums import LARGEST_EXACT, may_saturate
@@ -147,7 +147,7 @@ def _linear(product: Product, activation: Activation) -> list[gs.Node]:
 
 def _sweep(graph: gs.Graph, nodes: list[gs.Node]) -> None:
     """Remove nodes that nothing reads any more, and with them what only they read."""
-    outputs = {id(tensor) for scope in scopes(graph) for tensor in scope.outputs}
+    outputs = all_outputs(graph)
     gone: Replacements = {}
     while nodes:
         node = nodes.pop()

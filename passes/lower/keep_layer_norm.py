@@ -14,7 +14,7 @@ from sardonyx.passes.journal import Journal
 from sardonyx.passes.metadata import annotate, describe
 from sardonyx.passes.origin import behind, maker
 from sardonyx.passes.rewrite import Draft, replace_nodes, reread
-from sardonyx.passes.scopes import all_nodes, scopes
+from sardonyx.passes.scopes import all_nodes, all_outputs
 from sardonyx.passes.sizes import Sizes
 from sardonyx.passes.weights import values_of
 
@@ -45,7 +45,7 @@ class KeepLayerNorm(Pass):
     def run(self, graph: gs.Graph, journal: Journal) -> int:
         """Hide the length ahead of the first sum, and of every other that does not depend on it."""
         sizes = Sizes(graph)
-        ends = {id(tensor) for scope in scopes(graph) for tensor in scope.outputs}
+        ends = all_outputs(graph)
         hidden = _downstream(filter(_hides, all_nodes(graph)), ends)
         reshapes: dict[int, tuple[gs.Node, gs.Node]] = {}
         for norm in all_nodes(graph):

@@ -19,8 +19,9 @@ from sardonyx.passes.lower.quantized_operands import (
     weight_of,
 )
 from sardonyx.passes.origin import maker, named
-from sardonyx.passes.quantize.integer_sums import IntegerSums, Readers
+from sardonyx.passes.quantize.integer_sums import IntegerSums
 from sardonyx.passes.weights import values_of
+from sardonyx.passes.within import Within
 
 
 @dataclass(frozen=True)
@@ -60,22 +61,22 @@ def _is_dequantized(product: gs.Node) -> bool:
 
 def product_at(node: gs.Node, scope: gs.Graph) -> Product:
     """The product at a candidate; raises Unfit, with the reason, where it has another form."""
-    reader = Readers.of(scope)
+    within = Within.of(scope)
     if node.op == "MatMul":
         activation, weight = activation_of(node.inputs[0]), weight_of(node.inputs[1])
         product = Product(label(node), (node,), activation, weight, None, False)
     else:
-        product = _dynamic(node, reader)
-    return _with_bias(product, reader)
+        product = _dynamic(node, within)
+    return _with_bias(product, within)
 
 
-def _dynamic(node: gs.Node, readers: Readers) -> Product:
+def _dynamic(node: gs.Node, within: Within) -> Product:
     """``Cast(MatMulInteger(q, codes, z)) * (s * scale)``, q, s, z from a DynamicQuantizeLinear."""
     source = maker(node.inputs[0])
     zero = operand(node, 2)
     if source is None or source.op != "DynamicQuantizeLinear" or zero is not source.outputs[2]:
         raise Unfit(f"{named(node.inputs[0])} is no DynamicQuantizeLinear")
-    sums = IntegerSums.at(node, readers)
+    sums = IntegerSums.at(node, within)
     q, scale, zero = source.outputs
     constant, codes = codes_of(node.inputs[1]), node.inputs[1]
     weight = Weight(codes, constant, False, sums.beside(scale), operand(node, 3))
@@ -83,11 +84,11 @@ def _dynamic(node: gs.Node, readers: Readers) -> Product:
     return Product(label(node), sums.nodes, activation, checked(weight), None, True)
 
 
-def _with_bias(product: Product, readers: Readers) -> Product:
+def _with_bias(product: Product, within: Within) -> Product:
     """The same with the sum behind it, if it adds a vector to each row and nothing else reads the
     product."""
     value = product.nodes[-1].outputs[0]
-    total = readers.only(value, "Add")
+    total = within.only_reader(value, "Add")
     if total is None:
         return product
     others = [t for t in total.inputs if t is not value]

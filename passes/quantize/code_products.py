@@ -13,33 +13,34 @@ from sardonyx.passes.fuse.unfit import Unfit
 from sardonyx.passes.fused import is_standard, operand
 from sardonyx.passes.lower.quantized_operands import weight_of
 from sardonyx.passes.origin import behind
-from sardonyx.passes.quantize.integer_sums import IntegerSums, Readers
+from sardonyx.passes.quantize.integer_sums import IntegerSums
 from sardonyx.passes.weights import values_of
+from sardonyx.passes.within import Within
 
 Matrix = NDArray[np.float32]
 
 
-def matrices(codes: gs.Tensor, scale: gs.Tensor, readers: Readers) -> Iterator[Matrix]:
+def matrices(codes: gs.Tensor, scale: gs.Tensor, within: Within) -> Iterator[Matrix]:
     """Every constant W [K, N] by which a MatMulInteger multiplies codes, or a MatMul what a
     DequantizeLinear makes of them. ``scale``: of the codes."""
     for node in codes.outputs:
         if not is_standard(node) or node.inputs[0] is not codes:
             continue
         if node.op == "MatMulInteger":
-            yield from _integers(node, scale, readers)
+            yield from _integers(node, scale, within)
         elif node.op == "DequantizeLinear":
             products = [r for r in node.outputs[0].outputs if r.op == "MatMul" and is_standard(r)]
             for product in (p for p in products if p.inputs[0] is node.outputs[0]):
                 yield from _floats(product.inputs[1])
 
 
-def _integers(node: gs.Node, scale: gs.Tensor, readers: Readers) -> Iterator[Matrix]:
+def _integers(node: gs.Node, scale: gs.Tensor, within: Within) -> Iterator[Matrix]:
     held, zero = _constant(node.inputs[1]), operand(node, 3)
     if held is None or held.ndim != 2 or (zero is not None and _constant(zero) is None):
         return
     zeros = np.zeros(()) if zero is None else _constant(zero)
     try:
-        scales = _constant(IntegerSums.at(node, readers).beside(scale))
+        scales = _constant(IntegerSums.at(node, within).beside(scale))
     except Unfit:
         scales = None  # of one product the share of noise is the same by any scale
     steps = held.astype(np.float32) - np.asarray(zeros, np.float32)

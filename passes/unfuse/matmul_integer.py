@@ -16,10 +16,11 @@ from sardonyx.passes.fused import is_standard, operand, rank
 from sardonyx.passes.journal import Journal, Miss
 from sardonyx.passes.metadata import annotate, inherit
 from sardonyx.passes.origin import behind, maker
-from sardonyx.passes.quantize.integer_sums import IntegerSums, Readers
+from sardonyx.passes.quantize.integer_sums import IntegerSums
 from sardonyx.passes.rewrite import Draft, Replacements, release, replace_nodes, take_outputs
 from sardonyx.passes.scopes import scopes
 from sardonyx.passes.weights import values_of
+from sardonyx.passes.within import Within
 
 _PER_CHANNEL_FROM = 13
 """The first operator set whose DequantizeLinear has an axis."""
@@ -54,12 +55,12 @@ class UnfuseMatMulInteger(Pass):
         replacements: Replacements = {}
         count = 0
         for scope in scopes(graph):
-            readers, writer = Readers.of(scope), _Writer()
+            within, writer = Within.of(scope), _Writer()
             for node in scope.nodes:
                 if node.op != "MatMulInteger" or not is_standard(node) or not _is_static(node):
                     continue
                 try:
-                    sums = IntegerSums.at(node, readers)
+                    sums = IntegerSums.at(node, within)
                     operands = _operands(sums, graph.opset)
                 except Unfit as reason:
                     name = node.name or node.outputs[0].name

@@ -5,7 +5,7 @@ import pytest
 
 from sardonyx.compiler.load import load
 from sardonyx.passes.quantize.code_products import matrices
-from sardonyx.passes.quantize.integer_sums import Readers
+from sardonyx.passes.within import Within
 
 K, N = 8, 6
 FORMS = {
@@ -48,7 +48,7 @@ def test_what_a_unit_vector_is_multiplied_by(text_model, run_ort, held, case):
     model = text_model(f"g (float[M,{K}] X) => (float[M,{N}] Y) {{ {text} }}", **given)
     _, graph = load(model)
     rounding = next(node for node in graph.nodes if node.op == "DynamicQuantizeLinear")
-    found = list(matrices(rounding.outputs[0], rounding.outputs[1], Readers.of(graph)))
+    found = list(matrices(rounding.outputs[0], rounding.outputs[1], Within.of(graph)))
     (want,) = run_ort(model, {"X": np.eye(K, dtype=np.float32)})
     assert [matrix.shape for matrix in found] == [(K, N)]
     np.testing.assert_allclose(found[0], want, rtol=0, atol=2e-6 * np.abs(want).max())
