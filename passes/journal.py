@@ -3,6 +3,9 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import onnx_graphsurgeon as gs
+
+from sardonyx.passes.origin import label
 from sardonyx.passes.quantize.observers.statistic import Statistic
 from sardonyx.passes.roles import Place
 from sardonyx.passes.weights import WeightView
@@ -144,3 +147,9 @@ class Journal:
     kept: list[Kept] = field(default_factory=list)
     weights: int = 0
     watched: Watched = field(default_factory=dict)
+
+    def miss(self, by: str, node: gs.Node, reason: object) -> None:
+        """Note, once, why a pass left a node alone."""
+        miss = Miss(by, label(node), str(reason))
+        if miss not in self.missed:
+            self.missed.append(miss)

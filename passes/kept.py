@@ -6,6 +6,7 @@ import onnx_graphsurgeon as gs
 
 from sardonyx.passes.fused import MICROSOFT, OLDEST_OPSET, STANDARD, is_contrib, obstacle
 from sardonyx.passes.journal import Kept
+from sardonyx.passes.origin import label
 from sardonyx.passes.scopes import all_nodes
 from sardonyx.runtime_ops.ops import DOMAIN
 
@@ -17,7 +18,7 @@ def kept_ops(graph: gs.Graph, functions: Container[tuple[str, str]]) -> list[Kep
     """Every node of an op that is neither the standard's nor ours, nor one of the model's
     ``functions`` (domain and name), in the graph and in those inside it."""
     return [
-        Kept(node.name or node.outputs[0].name, node.op, _reason(node, graph.opset))
+        Kept(label(node), node.op, _reason(node, graph.opset))
         for node in all_nodes(graph)
         if _is_foreign(node, graph.opset) and (node.domain, node.op) not in functions
     ]

@@ -37,15 +37,26 @@ def maker(tensor: gs.Tensor) -> gs.Node | None:
     return node if node is not None and is_standard(node) else None
 
 
+def constant(tensor: gs.Tensor | None) -> gs.Constant | None:
+    """The constant that a tensor is, perhaps passed on."""
+    found = None if tensor is None else behind(tensor)[0]
+    return found if isinstance(found, gs.Constant) else None
+
+
 def scalar(tensor: gs.Tensor) -> float | None:
     """The value of a constant of one element."""
-    tensor, _ = behind(tensor)
-    if not isinstance(tensor, gs.Constant) or math.prod(tensor.shape) != 1:
+    held = constant(tensor)
+    if held is None or math.prod(held.shape) != 1:
         return None
-    if np.dtype(tensor.dtype).kind in "OSUc":  # text or complex
+    if np.dtype(held.dtype).kind in "OSUc":  # text or complex
         return None
-    value: Any = values_of(tensor).reshape(())[()]
+    value: Any = values_of(held).reshape(())[()]
     return float(value)
+
+
+def label(node: gs.Node) -> str:
+    """The name of a node, or of what it makes."""
+    return str(node.name or node.outputs[0].name)
 
 
 def named(tensor: gs.Tensor) -> str:

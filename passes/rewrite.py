@@ -10,6 +10,7 @@ import onnx_graphsurgeon as gs
 from numpy.typing import DTypeLike
 
 from sardonyx.passes.metadata import RESERVED, annotate, inherit
+from sardonyx.passes.origin import label
 from sardonyx.passes.scopes import all_nodes, scopes
 
 Replacements = dict[int, list[gs.Node]]
@@ -29,7 +30,7 @@ class Draft:
     def of(cls, node: gs.Node, dtype: DTypeLike | None) -> "Draft":
         """A draft in the place of a node, of a type that is known."""
         assert dtype is not None
-        return cls(node.name or node.outputs[0].name, dtype)
+        return cls(label(node), dtype)
 
     def add(
         self,

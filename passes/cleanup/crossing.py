@@ -17,7 +17,7 @@ from sardonyx.passes.cleanup.movements import (
 )
 from sardonyx.passes.cleanup.scaling import Scaling
 from sardonyx.passes.fuse.unfit import Unfit
-from sardonyx.passes.journal import Journal, Miss
+from sardonyx.passes.journal import Journal
 from sardonyx.passes.metadata import annotate, inherit
 from sardonyx.passes.quantizers import is_op
 from sardonyx.passes.rewrite import Replacements, release, replace_nodes
@@ -42,7 +42,7 @@ class Crossing(ABC):
     names: set[str]
     moved: Replacements = field(default_factory=dict)
     gone: dict[int, gs.Node] = field(default_factory=dict)
-    misses: dict[int, Miss] = field(default_factory=dict)
+    misses: dict[int, tuple[gs.Node, Unfit]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.within = Within.of(self.scope)
@@ -66,8 +66,7 @@ class Crossing(ABC):
 
     def miss(self, movement: gs.Node, reason: Unfit) -> None:
         """Note why a movement is not crossed."""
-        name = movement.name or movement.outputs[0].name
-        self.misses[id(movement)] = Miss(self.by, name, str(reason))
+        self.misses[id(movement)] = movement, reason
 
     def need_codes_cheaper(self, movement: gs.Node, scaling: Scaling) -> None:
         """Raise Unfit where codes cannot be moved in place of floats, or are no smaller."""
@@ -140,6 +139,6 @@ def cross_movements(kind: type[Crossing], by: str, graph: gs.Graph, journal: Jou
     for crossing in crossings:
         replaced |= crossing.replaced()
     replace_nodes(graph, replaced)
-    misses = dict.fromkeys(miss for crossing in crossings for miss in crossing.misses.values())
-    journal.missed += [miss for miss in misses if miss not in journal.missed]
+    for movement, reason in (each for crossing in crossings for each in crossing.misses.values()):
+        journal.miss(by, movement, reason)
     return rewrites

@@ -14,7 +14,7 @@ from sardonyx.passes.attempt import State, Trail
 from sardonyx.passes.fuse.unfit import Unfit
 from sardonyx.passes.fused import is_standard, operand, rank
 from sardonyx.passes.match import Value, op
-from sardonyx.passes.origin import behind, maker, named, scalar
+from sardonyx.passes.origin import constant, maker, named, scalar
 from sardonyx.passes.weights import values_of
 
 _REDUCTIONS = ("ReduceMax", "ReduceMin")
@@ -75,7 +75,7 @@ def is_dynamic(node: gs.Node) -> bool:
     if not is_standard(node):
         return False
     if node.op == "QuantizeLinear":
-        return not isinstance(behind(node.inputs[1])[0], gs.Constant)
+        return constant(node.inputs[1]) is None
     return node.op == "DynamicQuantizeLinear" or _written_out(node) is not None
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sardonyx.passes.base import Pass
 from sardonyx.passes.cleanup.constant_folds import folds
 from sardonyx.passes.evaluate import Unevaluated, evaluate
-from sardonyx.passes.journal import Journal, Miss
+from sardonyx.passes.journal import Journal
 from sardonyx.passes.rewrite import release_all, replace_nodes
 
 
@@ -55,8 +55,7 @@ class FoldConstants(Pass):
             except Unevaluated as error:
                 node, reason = _culprit(found.cone(wanted), int(graph.opset), str(error))
                 failed.add(id(node))
-                miss = Miss(self.name, node.name or node.outputs[0].name, reason)
-                journal.missed += [] if miss in journal.missed else [miss]
+                journal.miss(self.name, node, reason)
                 continue
             if not gone:
                 return folded

@@ -14,6 +14,7 @@ from sardonyx.passes.cleanup.input_sizes import InputSizes
 from sardonyx.passes.cleanup.reshape_targets import constant_target
 from sardonyx.passes.fused import is_standard
 from sardonyx.passes.journal import Journal
+from sardonyx.passes.origin import label
 from sardonyx.passes.rewrite import (
     Replacements,
     redirect,
@@ -99,7 +100,7 @@ class _Fold:
         """Cases 2 and 3."""
         for node in self.graph.nodes:
             if keys[id(node)] is None and (target := _target(self.sizes, node)) is not None:
-                name = f"{node.name or node.outputs[0].name}/shape"
+                name = f"{label(node)}/shape"
                 constant = gs.Constant(name, np.array(target, np.int64))
                 self._replace(node, node.op, [node.inputs[0], constant], {})
 

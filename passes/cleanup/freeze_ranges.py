@@ -21,7 +21,7 @@ from sardonyx.passes.cleanup.dynamic_quantizers import (
 )
 from sardonyx.passes.facts import CONSTANTS_ARE_INITIALIZERS
 from sardonyx.passes.fuse.unfit import Unfit
-from sardonyx.passes.journal import Journal, Miss, Watched
+from sardonyx.passes.journal import Journal, Watched
 from sardonyx.passes.metadata import annotate, inherit
 from sardonyx.passes.quantize.activation_notes import activation_entry, activation_notes
 from sardonyx.passes.quantize.code_products import Matrix, matrices
@@ -97,7 +97,7 @@ class FreezeRanges(Pass):
             try:
                 one = self._measured(found, journal.watched[found.x.name], within)
             except Unfit as reason:
-                journal.missed.append(_miss(found.node, str(reason)))
+                journal.miss(self.name, found.node, reason)
             else:
                 entry = activation_entry(found.node, found.x, one)
                 journal.activations.append(entry)
@@ -178,7 +178,7 @@ def _found(graph: gs.Graph, journal: Journal) -> list[DynamicQuantizer]:
                     raise Unfit("it is in a body, and calibration measures the main graph")
                 candidates.append(quantizer_at(node, outputs))
             except Unfit as reason:
-                journal.missed.append(_miss(node, str(reason)))
+                journal.miss(FreezeRanges.name, node, reason)
     shared = Counter(id(found.scale) for found in candidates)
     found = []
     for each in candidates:
@@ -187,7 +187,7 @@ def _found(graph: gs.Graph, journal: Journal) -> list[DynamicQuantizer]:
         if shared[id(each.scale)] > 1:
             obstacle = f"its scale '{each.scale.name}' is that of other codes too"
         if obstacle:
-            journal.missed.append(_miss(each.node, obstacle))
+            journal.miss(FreezeRanges.name, each.node, obstacle)
         else:
             found.append(each)
     return found
@@ -195,10 +195,6 @@ def _found(graph: gs.Graph, journal: Journal) -> list[DynamicQuantizer]:
 
 def _matrices(found: DynamicQuantizer, within: Within) -> Iterator[Matrix]:
     return matrices(found.node.outputs[0], found.scale, within)
-
-
-def _miss(node: gs.Node, reason: str) -> Miss:
-    return Miss(FreezeRanges.name, node.name or node.outputs[0].name, reason)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from sardonyx.passes.cleanup.movements import (
 from sardonyx.passes.cleanup.scaling import Scaling, scaling_of
 from sardonyx.passes.fuse.unfit import Unfit
 from sardonyx.passes.journal import Journal
+from sardonyx.passes.origin import label
 from sardonyx.passes.quantizers import DEQUANTIZE, QUANTIZE, is_op, source_of
 from sardonyx.passes.rewrite import readers_of
 from sardonyx.passes.sizes import Dim, Size
@@ -140,7 +141,7 @@ class _Hoisting(Crossing):
         ]
         data = [movement.inputs[slot] for slot in data_slots(movement)]
         codes = {id(tensor): self.codes_of(tensor, scaling) for tensor in data}
-        name = movement.name or movement.outputs[0].name
+        name = label(movement)
         for node in (node for node in old if node is not None):
             self.drop(node)
         self.put(movement, [codes[id(tensor)] for tensor in data], results, scaling)

@@ -10,7 +10,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from sardonyx.passes.metadata import RESERVED, annotate
-from sardonyx.passes.origin import maker
+from sardonyx.passes.origin import label, maker
 from sardonyx.passes.sizes import Dim, Size, Sizes
 
 _SHAPE_CUTS = 15
@@ -77,7 +77,7 @@ class InputSizes:
         if in_row and self.sizes.opset >= _SHAPE_CUTS:
             return "Shape", [x], {"start": first, "end": end}
         held = np.array(first if source.single else source.axes, np.int64)
-        chosen = gs.Constant(f"{node.name or node.outputs[0].name}/axes", held)
+        chosen = gs.Constant(f"{label(node)}/axes", held)
         return "Gather", [self._shape(x), chosen], {}
 
     def _shape(self, x: gs.Tensor) -> gs.Tensor:

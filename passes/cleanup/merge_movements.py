@@ -16,7 +16,7 @@ from sardonyx.passes.cleanup.lossless_cast import passes_through
 from sardonyx.passes.cleanup.reshape_targets import constant_target
 from sardonyx.passes.fused import is_standard
 from sardonyx.passes.journal import Journal
-from sardonyx.passes.origin import maker
+from sardonyx.passes.origin import label, maker
 from sardonyx.passes.rewrite import Replacements, release, replace_nodes, successor
 from sardonyx.passes.scopes import all_nodes, scopes
 from sardonyx.passes.sizes import Shape, Sizes
@@ -253,7 +253,7 @@ def _is_part(work: _Work, node: gs.Node, made: gs.Node) -> bool:
 
 
 def _constant(node: gs.Node, part: str, values: list[int]) -> gs.Constant:
-    return gs.Constant(f"{node.name or node.outputs[0].name}/{part}", np.array(values, np.int64))
+    return gs.Constant(f"{label(node)}/{part}", np.array(values, np.int64))
 
 
 _VIEWS = ("Flatten", "Reshape", "Squeeze", "Unsqueeze")

@@ -15,7 +15,7 @@ from sardonyx.passes.base import Pass
 from sardonyx.passes.fused import is_standard, operand
 from sardonyx.passes.journal import Journal
 from sardonyx.passes.metadata import annotate
-from sardonyx.passes.origin import behind
+from sardonyx.passes.origin import constant
 from sardonyx.passes.quantizers import DEQUANTIZE, QUANTIZE, is_op, quantizer_of
 from sardonyx.passes.rewrite import (
     Draft,
@@ -242,22 +242,22 @@ def _of_clip(node: gs.Node) -> Iterator[_Bound]:
             yield _Bound(side, np.array(node.attrs[attribute], np.float32), attribute=attribute)
         elif (held := operand(node, slot)) is None:
             yield _Bound(side, _LEFT_OUT[side])
-        elif (values := _constant(held)) is not None:
+        elif (values := _floats(held)) is not None:
             # an end beyond the floats, left out, would be the last of them
             yield _Bound(side, np.clip(values, *_LEFT_OUT.values()), slot)
 
 
 def _of_minmax(node: gs.Node) -> Iterator[_Bound]:
     for slot, tensor in enumerate(node.inputs):
-        if (held := _constant(tensor)) is not None:
+        if (held := _floats(tensor)) is not None:
             yield _Bound(_SIDES[node.op], held, slot)
 
 
-def _constant(tensor: gs.Tensor | None) -> np.ndarray | None:
-    constant = None if tensor is None else behind(tensor)[0]
-    if not isinstance(constant, gs.Constant) or 0 in constant.shape:
+def _floats(tensor: gs.Tensor | None) -> np.ndarray | None:
+    held = constant(tensor)
+    if held is None or 0 in held.shape or np.dtype(held.dtype).kind != "f":
         return None
-    return values_of(constant) if np.dtype(constant.dtype).kind == "f" else None
+    return values_of(held)
 
 
 def _without(node: gs.Node, gone: list[_Bound]) -> tuple[list[gs.Tensor], dict[str, object]]:

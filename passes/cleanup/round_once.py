@@ -9,7 +9,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from sardonyx.passes.base import Pass
-from sardonyx.passes.journal import Journal, Miss
+from sardonyx.passes.journal import Journal
 from sardonyx.passes.quantizers import DEQUANTIZE, QUANTIZE, is_op, quantizer_of, source_of
 from sardonyx.passes.rewrite import detach, replace_nodes, reread
 from sardonyx.passes.scopes import scopes
@@ -46,9 +46,8 @@ class RoundOnce(Pass):
             for node in scope.nodes:
                 first = _rounded_before(node, within)
                 reason = _unlike(*first, node) if first else ""
-                miss = Miss(self.name, node.name or node.outputs[0].name, reason)
-                if reason and miss not in journal.missed:
-                    journal.missed.append(miss)
+                if reason:
+                    journal.miss(self.name, node, reason)
                 if first and not reason:
                     reread(node, 0, first[0].inputs[0])
                     for each in first:

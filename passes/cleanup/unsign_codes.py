@@ -16,7 +16,7 @@ from sardonyx.passes.cleanup.movements import (
     pads_with_constant,
 )
 from sardonyx.passes.fused import operand
-from sardonyx.passes.journal import Journal, Miss
+from sardonyx.passes.journal import Journal
 from sardonyx.passes.metadata import annotate
 from sardonyx.passes.quantizers import DEQUANTIZE, QUANTIZE, is_op, unsigned
 from sardonyx.passes.rewrite import name_apart, reread
@@ -46,8 +46,8 @@ class UnsignCodes(Pass):
         """Change all codes that hang together by movements, in every graph by itself."""
         found = [codes for scope in scopes(graph) for codes in _moved_codes(scope)]
         fit = [codes for codes in found if not codes.obstacle]
-        misses = [Miss(self.name, codes.name, codes.obstacle) for codes in found if codes.obstacle]
-        journal.missed += [miss for miss in misses if miss not in journal.missed]
+        for codes in (codes for codes in found if codes.obstacle):
+            journal.miss(self.name, codes.first, codes.obstacle)
         signed = {id(zero): zero for codes in fit for zero in codes.zeros}
         zeros: dict[int, gs.Tensor] = {key: unsigned(zero) for key, zero in signed.items()}
         changed = zeros | {key: new for codes in fit for key, new in codes.unsigned().items()}
@@ -68,7 +68,7 @@ def _moved_codes(scope: gs.Graph) -> list[_Codes]:
         moved = zero is not None and any(map(is_movement, node.outputs[0].outputs))
         if zero is None or not moved or zero.dtype != np.int8 or id(node.outputs[0]) in seen:
             continue
-        found.append(_Codes(node.name or node.outputs[0].name, within))
+        found.append(_Codes(node, within))
         found[-1].follow(node.outputs[0])
         seen |= found[-1].tensors.keys()
     return found
@@ -76,13 +76,13 @@ def _moved_codes(scope: gs.Graph) -> list[_Codes]:
 
 @dataclass
 class _Codes:
-    """Codes that are moved together. ``name``: of the first node that makes some.
+    """Codes that are moved together. ``first``: the first node that makes some.
 
     ``nodes``: all that make, move and read them; ``zeros``: constants that go with them;
     ``obstacle``: why they stay signed.
     """
 
-    name: str
+    first: gs.Node
     within: Within
     tensors: dict[int, gs.Variable] = field(default_factory=dict)
     nodes: dict[int, gs.Node] = field(default_factory=dict)

@@ -22,8 +22,9 @@ from sardonyx.passes.fuse.attention_parts import Attention, attention_of
 from sardonyx.passes.fuse.dying import dying
 from sardonyx.passes.fuse.unfit import Unfit
 from sardonyx.passes.fused import is_standard
-from sardonyx.passes.journal import Fusion, Journal, Miss
+from sardonyx.passes.journal import Fusion, Journal
 from sardonyx.passes.metadata import annotate, inherit
+from sardonyx.passes.origin import label
 from sardonyx.passes.rewrite import Draft, Replacements, release, replace_nodes
 from sardonyx.passes.scopes import scopes
 from sardonyx.passes.sizes import Sizes
@@ -76,8 +77,7 @@ class FuseAttention(Pass):
                     write = standard_attention if standard else multi_head_attention
                     replacements |= _fuse(scope, found, bias, write, journal)
                 except Unfit as reason:
-                    name = node.name or node.outputs[0].name
-                    journal.missed.append(Miss(self.name, name, str(reason)))
+                    journal.miss(self.name, node, reason)
         replace_nodes(graph, replacements)
         return len(journal.fused) - before
 
@@ -104,7 +104,7 @@ def _fuse(
     _check_alone(found, gone)
     if found.scale == 0:
         raise Unfit("its scores are multiplied by 0")
-    name = found.anchor.name or found.anchor.outputs[0].name
+    name = label(found.anchor)
     shared, draft = Draft(name, np.float32), Draft(name, np.float32)
     write(shared, draft, found, bias)
     made = draft.nodes[0]

@@ -9,10 +9,10 @@ import onnx_graphsurgeon as gs
 
 from sardonyx.passes.attempt import State, Trail
 from sardonyx.passes.fuse.unfit import Unfit
-from sardonyx.passes.journal import Fusion, Journal, Miss
+from sardonyx.passes.journal import Fusion, Journal
 from sardonyx.passes.match import Pattern
 from sardonyx.passes.metadata import annotate, inherit
-from sardonyx.passes.origin import behind, maker
+from sardonyx.passes.origin import behind, label, maker
 from sardonyx.passes.rewrite import Draft, Replacements, release, replace_nodes
 from sardonyx.passes.scopes import all_outputs, scopes
 
@@ -59,9 +59,8 @@ def fuse(graph: gs.Graph, formula: Formula, journal: Journal) -> int:
                 replacements |= fused.replacements
                 journal.fused.append(fused.entry)
             else:
-                name = anchor.name or anchor.outputs[0].name
                 reason = trail.reason or "nothing around it is written like the formula"
-                journal.missed.append(Miss(formula.name, name, reason))
+                journal.miss(formula.name, anchor, reason)
     replace_nodes(graph, replacements)
     return len(journal.fused) - count
 
@@ -78,7 +77,7 @@ class _Surroundings:
         if id(tensor) in self.outputs:
             return "is an output of the graph"
         reader = next((r for r in tensor.outputs if id(r) not in inside), None)
-        return f"is also read by {reader.op} '{_name(reader)}'" if reader is not None else ""
+        return f"is also read by {reader.op} '{label(reader)}'" if reader is not None else ""
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ def _fuse_at(
         try:
             nodes = _nodes(found, around)
             _check_alone(formula, found, nodes, around)
-            draft = Draft(_name(found.nodes[0]), found.nodes[0].outputs[0].dtype)
+            draft = Draft(label(found.nodes[0]), found.nodes[0].outputs[0].dtype)
             made = formula.build(draft, found)
         except Unfit as reason:
             trail.miss(found, str(reason), found=True)
@@ -184,7 +183,3 @@ def _replaced(
         made.outputs.append(kept.get(slot) or gs.Variable.empty())
     entry = Fusion(formula.name, made.name, made.op, len(nodes))
     return _Fused({id(node): [] for node in nodes} | {id(place): draft.nodes}, entry)
-
-
-def _name(node: gs.Node) -> str:
-    return str(node.name or node.outputs[0].name)

@@ -12,7 +12,7 @@ from sardonyx.passes.facts import CONSTANTS_ARE_INITIALIZERS
 from sardonyx.passes.fused import MICROSOFT, operand
 from sardonyx.passes.journal import Journal
 from sardonyx.passes.metadata import annotate
-from sardonyx.passes.origin import behind, maker
+from sardonyx.passes.origin import behind, label, maker
 from sardonyx.passes.rewrite import name_apart, reread
 from sardonyx.passes.scopes import all_nodes
 from sardonyx.passes.sizes import Sizes
@@ -54,7 +54,7 @@ def _move(graph: gs.Graph, node: gs.Node, sizes: Sizes) -> bool:
         return False
     zeros = [np.zeros(width, kind) for width in widths]
     parts = [zero if b is None else b for zero, (_, b) in zip(zeros, terms, strict=True)]
-    name = node.name or node.outputs[0].name
+    name = label(node)
     bias = gs.Constant(f"{name}/Bias", np.concatenate(parts))
     name_apart(graph, [bias])
     if len(node.inputs) == len(terms):

@@ -13,12 +13,13 @@ from sardonyx.passes.base import Pass
 from sardonyx.passes.facts import CONSTANTS_ARE_INITIALIZERS
 from sardonyx.passes.fuse.unfit import Unfit
 from sardonyx.passes.fused import MICROSOFT
-from sardonyx.passes.journal import Fusion, Journal, Miss
+from sardonyx.passes.journal import Fusion, Journal
 from sardonyx.passes.lower.lacking import Lacking
 from sardonyx.passes.lower.quantized_operands import Activation
-from sardonyx.passes.lower.quantized_products import Product, candidates, label, product_at
+from sardonyx.passes.lower.quantized_products import Product, candidates, product_at
 from sardonyx.passes.lower.unsigned import Unsigned, need_rounding
 from sardonyx.passes.metadata import DOC, PREFIX, PROPS, annotate
+from sardonyx.passes.origin import label
 from sardonyx.passes.rewrite import Replacements, release, replace_nodes, take_outputs
 from sardonyx.passes.scopes import all_outputs, scopes
 from sardonyx.passes.weights import values_of
@@ -94,7 +95,7 @@ class LowerIntegerLinear(Pass):
                 if isinstance(reason, Lacking) and _is_ours(node, journal):
                     text = f"{node.op} '{label(node)}': {reason}; {reason.advice}"
                     raise InputError(text) from reason
-                journal.missed.append(Miss(self.name, label(node), str(reason)))
+                journal.miss(self.name, node, reason)
             else:
                 yield product
 

@@ -78,7 +78,7 @@ def _reshape(sizes: Sizes, total: gs.Node) -> gs.Node:
     value = total.inputs[0]
     shape = sizes.shape(value)
     assert shape is not None
-    draft = Draft(total.name or total.outputs[0].name, value.dtype)
+    draft = Draft.of(total, value.dtype)
     target = draft.constant("Length/Shape", [0, -1, shape[2]], np.int64)
     draft.add("Reshape", "Length", [value, target])
     (reshape,) = draft.nodes

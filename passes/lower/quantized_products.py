@@ -18,7 +18,7 @@ from sardonyx.passes.lower.quantized_operands import (
     codes_of,
     weight_of,
 )
-from sardonyx.passes.origin import maker, named
+from sardonyx.passes.origin import label, maker, named
 from sardonyx.passes.quantize.integer_sums import IntegerSums
 from sardonyx.passes.weights import values_of
 from sardonyx.passes.within import Within
@@ -44,11 +44,6 @@ def candidates(scope: gs.Graph) -> Iterator[gs.Node]:
             continue
         if node.op == "MatMulInteger" or (node.op == "MatMul" and _is_dequantized(node)):
             yield node
-
-
-def label(node: gs.Node) -> str:
-    """The name of a node, or of what it makes."""
-    return str(node.name or node.outputs[0].name)
 
 
 def _is_dequantized(product: gs.Node) -> bool:

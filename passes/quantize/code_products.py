@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sardonyx.passes.fuse.unfit import Unfit
 from sardonyx.passes.fused import is_standard, operand
 from sardonyx.passes.lower.quantized_operands import weight_of
-from sardonyx.passes.origin import behind
+from sardonyx.passes.origin import constant
 from sardonyx.passes.quantize.integer_sums import IntegerSums
 from sardonyx.passes.weights import values_of
 from sardonyx.passes.within import Within
@@ -65,5 +65,5 @@ def _floats(tensor: gs.Tensor) -> Iterator[Matrix]:
 
 
 def _constant(tensor: gs.Tensor) -> NDArray[Any] | None:
-    tensor, _ = behind(tensor)
-    return values_of(tensor) if isinstance(tensor, gs.Constant) else None
+    held = constant(tensor)
+    return None if held is None else values_of(held)

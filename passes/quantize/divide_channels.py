@@ -10,7 +10,7 @@ import onnx_graphsurgeon as gs
 
 from sardonyx.passes.fuse.unfit import Unfit
 from sardonyx.passes.fused import operand
-from sardonyx.passes.origin import maker, named, scalar
+from sardonyx.passes.origin import label, maker, named, scalar
 from sardonyx.passes.quantize.owners import Owners
 from sardonyx.passes.sizes import Sizes
 from sardonyx.passes.weights import WeightUse, is_float
@@ -169,7 +169,7 @@ def _transpose(tensor: gs.Tensor) -> gs.Node:
 
 
 def _label(node: gs.Node) -> str:
-    return f"{node.op} '{node.name or node.outputs[0].name}'"
+    return f"{node.op} '{label(node)}'"
 
 
 _STEPS: dict[str, Callable[[Ways, gs.Node], Way]] = {

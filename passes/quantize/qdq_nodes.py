@@ -33,7 +33,7 @@ class QdqNodes:
         """``MatMul(x, W)``  ->  the same of x and W dequantized; if ``bias``, one that is added to
         it becomes INT32 on the product's own grid."""
         self.rounded_operand(node, 0, grid)
-        draft = Draft(node.name or node.outputs[0].name, np.float32)
+        draft = Draft.of(node, np.float32)
         operands = [coded.matrix(draft), coded.scale]
         weight = draft.add("DequantizeLinear", "Weight", operands, axis=1)
         self.rereads.append((node, 1, weight))
@@ -46,7 +46,7 @@ class QdqNodes:
         """``MatMul(x, W)``  ->  codes of both multiplied, then scaled: the form of onnxruntime's
         quantize_dynamic."""
         codes, scale, zero_point = self._found(node, node.inputs[0])
-        draft = Draft(node.name or node.outputs[0].name, np.float32)
+        draft = Draft.of(node, np.float32)
         operands = [codes, coded.matrix(draft), zero_point]
         sums = draft.add("MatMulInteger", "Product", operands, dtype=np.int32)
         annotate(draft.nodes[-1], replaces=node.op, replaced_node=node.name, **coded.notes)
@@ -56,7 +56,7 @@ class QdqNodes:
 
     def lookup(self, node: gs.Node, coded: CodedWeight) -> None:
         """``Gather(W, ids)``  ->  rows of codes, times the one scale or each row's own."""
-        draft = Draft(node.name or node.outputs[0].name, np.float32)
+        draft = Draft.of(node, np.float32)
         ids, axis = node.inputs[1], node.attrs.get("axis", 0)
         codes = draft.add("Gather", "Codes", [coded.codes, ids], dtype=coded.codes.dtype, axis=axis)
         annotate(draft.nodes[-1], replaces=node.op, replaced_node=node.name, **coded.notes)

@@ -47,7 +47,7 @@ class UnfuseAttention(Pass):
 def _unfused(node: gs.Node) -> list[gs.Node]:
     x, weights = node.inputs[:2]
     bias, mask, past, attention_bias = (operand(node, slot) for slot in (2, 3, 4, 5))
-    draft = Draft(node.name or node.outputs[0].name, weights.dtype)
+    draft = Draft.of(node, weights.dtype)
     batch = (x.shape or [None, None])[:2]
     query, key, value = (
         draft.add(

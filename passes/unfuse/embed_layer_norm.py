@@ -45,7 +45,7 @@ def _unfused(node: gs.Node) -> list[gs.Node]:
     ids, segments, words, positions, kinds, gamma, beta, mask, places = (
         operand(node, slot) for slot in range(9)
     )
-    draft = Draft(node.name or node.outputs[0].name, node.inputs[2].dtype)
+    draft = Draft.of(node, node.inputs[2].dtype)
     total = draft.add("Gather", "words", [words, ids])
     skip = draft.add("Gather", "positions", [positions, places or _places(draft, node.inputs[0])])
     if kinds is not None:

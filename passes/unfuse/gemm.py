@@ -33,7 +33,7 @@ class UnfuseGemm(Pass):
         replacements: Replacements = {}
         for node, dtype in [(use.node, use.view.dtype) for use in found]:
             w, turned, notes = node.inputs[1], node.attrs.get("transB", 0), dict(node.attrs)
-            draft = Draft(node.name or node.outputs[0].name, dtype)
+            draft = Draft.of(node, dtype)
             if turned:
                 w = draft.add("Transpose", "TransB", [w], perm=[1, 0])
             old = gs.Node("Gemm", node.name, notes)

@@ -13,9 +13,9 @@ from sardonyx.passes.base import Pass
 from sardonyx.passes.facts import CONSTANTS_ARE_INITIALIZERS
 from sardonyx.passes.fuse.unfit import Unfit
 from sardonyx.passes.fused import is_standard, operand, rank
-from sardonyx.passes.journal import Journal, Miss
+from sardonyx.passes.journal import Journal
 from sardonyx.passes.metadata import annotate, inherit
-from sardonyx.passes.origin import behind, maker
+from sardonyx.passes.origin import behind, constant, maker
 from sardonyx.passes.quantize.integer_sums import IntegerSums
 from sardonyx.passes.rewrite import Draft, Replacements, release, replace_nodes, take_outputs
 from sardonyx.passes.scopes import scopes
@@ -63,8 +63,7 @@ class UnfuseMatMulInteger(Pass):
                     sums = IntegerSums.at(node, within)
                     operands = _operands(sums, graph.opset)
                 except Unfit as reason:
-                    name = node.name or node.outputs[0].name
-                    journal.missed.append(Miss(self.name, name, str(reason)))
+                    journal.miss(self.name, node, reason)
                 else:
                     replacements[id(node)] = writer.product(sums, operands)
                     replacements |= {id(old): [] for old in sums.nodes[1:]}
@@ -78,13 +77,7 @@ def _is_static(node: gs.Node) -> bool:
     sources = [maker(behind(tensor)[0]) for tensor in node.inputs[:2]]
     dynamic = any(source is not None and source.op == "DynamicQuantizeLinear" for source in sources)
     zeros = [operand(node, slot) for slot in (2, 3)]
-    return not dynamic and all(zero is None or _constant(zero) is not None for zero in zeros)
-
-
-def _constant(tensor: gs.Tensor) -> gs.Constant | None:
-    """The constant that a tensor is, perhaps behind an Identity."""
-    tensor, _ = behind(tensor)
-    return tensor if isinstance(tensor, gs.Constant) else None
+    return not dynamic and all(zero is None or constant(zero) is not None for zero in zeros)
 
 
 @dataclass(frozen=True)
@@ -100,7 +93,7 @@ def _operands(sums: IntegerSums, opset: int) -> tuple[_Codes, _Codes]:
     """Both operands of a product; raises Unfit where DequantizeLinear has no such form."""
     node = sums.nodes[0]
     for factor in sums.factors:
-        held = _constant(factor)
+        held = constant(factor)
         if held is None or held.dtype != np.float32:
             raise Unfit(f"its scale '{factor.name}' is no constant of float32")
         if len(held.shape) > max(1, rank(node.inputs[0]) or 0):
@@ -108,7 +101,7 @@ def _operands(sums: IntegerSums, opset: int) -> tuple[_Codes, _Codes]:
     scale = _scale_of_first(sums)
     scales = scale, sums.beside(scale)
     first, second = (
-        _codes(node.inputs[slot], _constant(scales[slot]), operand(node, slot + 2), slot)
+        _codes(node.inputs[slot], constant(scales[slot]), operand(node, slot + 2), slot)
         for slot in (0, 1)
     )
     if second.scale.shape and opset < _PER_CHANNEL_FROM:
@@ -124,12 +117,12 @@ def _scale_of_first(sums: IntegerSums) -> gs.Tensor:
         for factor in sums.factors:
             if _same(factor, source.inputs[1]):
                 return factor
-    single = [t for t in sums.factors if math.prod(_constant(t).shape) == 1]  # type: ignore[union-attr]
+    single = [t for t in sums.factors if math.prod(constant(t).shape) == 1]  # type: ignore[union-attr]
     return [*single, sums.factors[0]][0]
 
 
 def _same(first: gs.Tensor, second: gs.Tensor) -> bool:
-    a, b = _constant(first), _constant(second)
+    a, b = constant(first), constant(second)
     return a is not None and b is not None and np.array_equal(values_of(a), values_of(b))
 
 
@@ -138,7 +131,7 @@ def _codes(
 ) -> _Codes:
     """An operand, its scale and zero point in one shape: [] or, of columns, [N]."""
     assert scale is not None
-    held = None if zero is None else _constant(zero)
+    held = None if zero is None else constant(zero)
     given = [scale] if held is None else [scale, held]
     columns = _columns(tensor) if slot == 1 else None
     for each in given:
