@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -29,8 +30,32 @@ from sardonyx.passes.roles import Place, weight_places
 from sardonyx.passes.weights import weight_uses
 
 
+class Made:
+    """What a model holds."""
+
+    model: onnx.ModelProto
+
+    @property
+    def ops(self) -> list[str]:
+        """The ops of the graph, in order."""
+        return [node.op_type for node in self.model.graph.node]
+
+    @property
+    def wiring(self) -> list[str]:
+        """The nodes, a line each: what they make, the op, what they read."""
+        return [
+            f"{', '.join(node.output)} = {node.op_type} ({', '.join(node.input)})"
+            for node in self.model.graph.node
+        ]
+
+    @property
+    def constants(self) -> dict[str, np.ndarray]:
+        """The initializers."""
+        return {t.name: onnx.numpy_helper.to_array(t) for t in self.model.graph.initializer}
+
+
 @dataclass(frozen=True)
-class Rewritten:
+class Rewritten(Made):
     """A model after a pass.
 
     ``decoded``: the model before, with the values that its encoded weights decode to. ``again``:
@@ -72,7 +97,7 @@ Feeds = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measured(Made):
     """A model after a pass that was told of activations, and what the driver found."""
 
     model: onnx.ModelProto
@@ -95,19 +120,6 @@ class Measured:
     def activations(self) -> dict[str, Activation]:
         """The rounded activations."""
         return {one.name: one for one in self.journal.activations}
-
-    @property
-    def wiring(self) -> list[str]:
-        """The nodes, a line each: what they make, the op, what they read."""
-        return [
-            f"{', '.join(node.output)} = {node.op_type} ({', '.join(node.input)})"
-            for node in self.model.graph.node
-        ]
-
-    @property
-    def constants(self) -> dict[str, np.ndarray]:
-        """The initializers."""
-        return {t.name: onnx.numpy_helper.to_array(t) for t in self.model.graph.initializer}
 
 
 @pytest.fixture(scope="session")
@@ -232,6 +244,32 @@ def same_bits(run_ort: Callable[..., list[np.ndarray]]) -> Callable[..., None]:
             assert want.tobytes() == have.tobytes()
 
     return check
+
+
+@pytest.fixture
+def model_of(
+    contrib: Callable[..., onnx.ModelProto], held: dict[str, np.ndarray]
+) -> Callable[..., onnx.ModelProto]:
+    """A model from the text of its nodes, by default from X [B, S, 32] to Y [B, S, 24]. ``held``:
+    of the test's module, the constants that a text may name."""
+
+    def make(
+        body: str,
+        opset: int = 17,
+        inputs: str = "float[B,S,32] X",
+        outputs: str = "float[B,S,24] Y",
+    ) -> onnx.ModelProto:
+        words = set(re.findall(r"\w+", body))
+        given = {name: values for name, values in held.items() if name in words}
+        return contrib(f"g ({inputs}) => ({outputs}) {{ {body} }}", opset, **given)
+
+    return make
+
+
+@pytest.fixture
+def x() -> np.ndarray:
+    """An input of `model_of`'s models."""
+    return np.random.default_rng(1).standard_normal((2, 5, 32)).astype(np.float32)
 
 
 @pytest.fixture(scope="session")

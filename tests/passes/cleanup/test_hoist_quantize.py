@@ -29,10 +29,6 @@ MOVES = {
 """Movements of x [2, 3, 4]."""
 
 
-def ops(model):
-    return [node.op_type for node in model.graph.node]
-
-
 @pytest.mark.parametrize("move", MOVES)
 def test_every_movement(apply, text_model, same_bits, shaped, normal, move):
     text, held = MOVES[move]
@@ -41,7 +37,7 @@ def test_every_movement(apply, text_model, same_bits, shaped, normal, move):
     after = apply(HoistQuantize(), before)
     assert (after.rewrites, after.again) == (1, 0)
     quantized = 2 if move == "concat" else 1  # x once, though read twice
-    assert ops(after.model) == ["QuantizeLinear"] * quantized + [MOVES[move][0].split()[0]]
+    assert after.ops == ["QuantizeLinear"] * quantized + [MOVES[move][0].split()[0]]
     same_bits(before, after.model, {"x": normal(2, 3, 4)})
 
 
@@ -120,7 +116,7 @@ def test_a_split_all_of_which_is_quantized(apply, text_model, same_bits, normal)
     )
     after = apply(HoistQuantize(), before)
     assert (after.rewrites, after.again) == (2, 0)
-    assert ops(after.model) == ["QuantizeLinear", "Split", "Transpose"]
+    assert after.ops == ["QuantizeLinear", "Split", "Transpose"]
     same_bits(before, after.model, {"x": normal(3, 6)})
 
 
@@ -168,7 +164,7 @@ def test_what_was_dequantized_may_be_chosen_from(apply, text_model, same_bits, n
     )
     after = apply(HoistQuantize(), before)
     assert (after.rewrites, after.again) == (1, 0)
-    assert ops(after.model) == ["DequantizeLinear", "Neg", "QuantizeLinear", "Slice"]
+    assert after.ops == ["DequantizeLinear", "Neg", "QuantizeLinear", "Slice"]
     same_bits(before, after.model, {"q": np.arange(12, dtype=np.int8).reshape(2, 6)})
 
 
@@ -180,7 +176,7 @@ def test_rows_of_a_constant(apply, text_model, same_bits, normal):
         **GRID,
     )
     after = apply(HoistQuantize(), before)
-    assert ops(after.model) == ["QuantizeLinear", "Gather"]
+    assert after.ops == ["QuantizeLinear", "Gather"]
     same_bits(before, after.model, {"ids": np.int64([4, 1])})
 
 

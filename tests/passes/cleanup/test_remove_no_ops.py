@@ -182,7 +182,7 @@ def test_bodies(apply, text_model, run_ort, body, rewrites, outside, inside):
     before = text_model(BODIES.format(body))
     after = apply(RemoveNoOps(), before)
     assert (after.rewrites, after.again) == (rewrites, 0)
-    assert [node.op_type for node in after.model.graph.node] == outside
+    assert after.ops == outside
     held = after.model.graph.node[outside.index("If")].attribute
     then = next(attribute.g for attribute in held if attribute.name == "then_branch")
     assert [node.op_type for node in then.node] == inside

@@ -30,10 +30,6 @@ MOVES = {
 """Movements of x [2, 3, 4]."""
 
 
-def ops(model):
-    return [node.op_type for node in model.graph.node]
-
-
 def codes(*shape, dtype=np.int8):
     info = np.iinfo(dtype)
     return np.random.default_rng(0).integers(info.min, info.max + 1, shape).astype(dtype)
@@ -63,7 +59,7 @@ def test_every_movement(apply, text_model, same_bits, shaped, move, zero):
     before = shaped(model_of(text_model, text, given, kind=kind, zero=zero), {"q": q})
     after = apply(SinkDequantize(), before)
     assert (after.rewrites, after.again) == (1, 0)
-    assert ops(after.model) == [text.split()[0], "DequantizeLinear", "Neg"]
+    assert after.ops == [text.split()[0], "DequantizeLinear", "Neg"]
     same_bits(before, after.model, {"q": q})
 
 
@@ -78,7 +74,7 @@ def test_blocks_of_pictures(apply, text_model, same_bits, op):
         z=ZERO,
     )
     after = apply(SinkDequantize(), before)
-    assert ops(after.model) == [op, "DequantizeLinear"]
+    assert after.ops == [op, "DequantizeLinear"]
     same_bits(before, after.model, {"q": codes(1, 4, 2, 2)})
 
 
@@ -164,7 +160,7 @@ def test_a_split(apply, text_model, same_bits):
     )
     after = apply(SinkDequantize(), before)
     assert after.rewrites == 1
-    assert ops(after.model) == ["Split", "DequantizeLinear", "DequantizeLinear", "Neg"]
+    assert after.ops == ["Split", "DequantizeLinear", "DequantizeLinear", "Neg"]
     same_bits(before, after.model, {"q": codes(3, 6)})
 
 
@@ -184,7 +180,7 @@ def test_a_concat_of_equal_scales(apply, text_model, same_bits):
     )
     after = apply(SinkDequantize(), before)
     assert (after.rewrites, after.again) == (2, 0)
-    assert ops(after.model) == ["Transpose", "Concat", "DequantizeLinear"]
+    assert after.ops == ["Transpose", "Concat", "DequantizeLinear"]
     assert after.journal.missed == []
     same_bits(before, after.model, {"p": codes(2, 3), "q": codes(3, 2)})
 
@@ -242,7 +238,7 @@ def test_half_a_byte(apply, text_model, same_bits, normal):
     values = (np.arange(12) - 6).reshape(3, 4)
     before.graph.initializer.append(helper.make_tensor("q", onnx.TensorProto.INT4, [3, 4], values))
     after = apply(SinkDequantize(), before)
-    assert ops(after.model) == ["Transpose", "DequantizeLinear", "MatMul"]
+    assert after.ops == ["Transpose", "DequantizeLinear", "MatMul"]
     same_bits(before, after.model, {"A": normal(2, 4)})
 
 
@@ -263,7 +259,7 @@ def test_a_table_that_others_read_too(apply, text_model, same_bits, normal):
     after = apply(SinkDequantize(), before)
     assert (after.rewrites, after.again) == (2, 0)
     census = ["DequantizeLinear", "Gather", "DequantizeLinear", "Gather", "DequantizeLinear"]
-    assert ops(after.model) == [*census, "MatMul"]
+    assert after.ops == [*census, "MatMul"]
     feeds = {"ids": np.int64([4, 0]), "more": np.int64([1]), "A": normal(2, 5)}
     same_bits(before, after.model, feeds)
 
@@ -294,7 +290,7 @@ def test_a_scale_that_is_computed(apply, text_model, same_bits, normal):
            }"""
     )
     after = apply(SinkDequantize(), before)
-    assert ops(after.model) == ["DynamicQuantizeLinear", "Transpose", "DequantizeLinear"]
+    assert after.ops == ["DynamicQuantizeLinear", "Transpose", "DequantizeLinear"]
     same_bits(before, after.model, {"X": normal(3, 6)})
 
 

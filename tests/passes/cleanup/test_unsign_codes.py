@@ -42,7 +42,7 @@ def test_before_and_after(apply, text_model, same_bits, normal):
     before = onnx.shape_inference.infer_shapes(before)  # what it says of the types is to go
     after = apply(UnsignCodes(), before)
     assert (after.rewrites, after.again) == (1, 0)
-    assert [n.op_type for n in after.model.graph.node] == [n.op_type for n in before.graph.node]
+    assert after.ops == [n.op_type for n in before.graph.node]
     assert [n.output[0] for n in after.model.graph.node][:3] == [
         "a/Unsigned",
         "p/Unsigned",

@@ -59,21 +59,6 @@ def held():
     }
 
 
-@pytest.fixture
-def model_of(text_model, held):
-    def make(body, opset=17, inputs=INPUTS, outputs=OUTPUTS):
-        words = set(body.replace("(", " ").replace(")", " ").replace(",", " ").split())
-        given = {name: value for name, value in held.items() if name in words}
-        return text_model(f"g ({inputs}) => ({outputs}) {{ {body} }}", opset, **given)
-
-    return make
-
-
-@pytest.fixture
-def x():
-    return np.random.default_rng(1).standard_normal((2, 5, K)).astype(np.float32)
-
-
 def nodes_of(model):
     return [
         f"{node.domain}.{node.op_type}".lstrip(".") + f" {' '.join(node.input)}".rstrip()

@@ -33,21 +33,6 @@ def held():
     }
 
 
-@pytest.fixture
-def model_of(contrib, held):
-    def make(body, opset=17, inputs=INPUTS):
-        words = set(body.replace("(", " ").replace(")", " ").replace(",", " ").split())
-        given = {name: value for name, value in held.items() if name in words}
-        return contrib(f"g ({inputs}) => ({OUTPUTS}) {{ {body} }}", opset, **given)
-
-    return make
-
-
-@pytest.fixture
-def x():
-    return np.random.default_rng(1).standard_normal((2, 5, K)).astype(np.float32)
-
-
 STATIC = "q = QuantizeLinear (X, s, z) [mm] Y = "
 TEXTS = {
     "static": (f"{STATIC}{LINEAR} (q, C, s, t, z)", "q, C, z", False),

@@ -57,7 +57,7 @@ def test_before_after(apply, product, run_ort, grid, opset):
     model = product(opset=opset, **grid)
     after = apply(PASS, model)
     assert (after.rewrites, after.again) == (1, 0)
-    assert [node.op_type for node in after.model.graph.node] == [DQ, DQ, "MatMul", Q, DQ, "Neg"]
+    assert after.ops == [DQ, DQ, "MatMul", Q, DQ, "Neg"]
     codes = np.random.default_rng(1).integers(0, 256, (500, 8)).astype(np.uint8)
     (want,), (have,) = (run_ort(m, {"A": codes}) for m in (model, after.model))
     steps = np.abs(want - have) / np.float32(0.05)
