@@ -12,7 +12,7 @@ import onnx
 import onnx_graphsurgeon as gs
 from numpy.typing import DTypeLike
 
-from sardonyx.passes.fused import MICROSOFT, is_standard
+from sardonyx.passes.fused import MICROSOFT, is_standard, rank
 from sardonyx.passes.origin import behind
 from sardonyx.passes.weights import values_of
 from sardonyx.runtime_ops.coded import Floats
@@ -75,11 +75,17 @@ def quantizer_from(
     zeros = np.zeros(scales.shape, np.int64) if zero is None else values_of(zero).astype(np.int64)
     if zeros.size != scales.size or not np.all((scales > 0) & np.isfinite(scales)):
         return None
-    layout = (attrs.get("axis", 1), attrs.get("block_size", 0))
+    layout = (_axis(attrs, inputs[0]), attrs.get("block_size", 0))
     if scales.size == 1:
         scales, zeros = scales.reshape(()), zeros.reshape(())
     linear = LinearQuantizer(scales, zeros.reshape(scales.shape), int(ends.min), int(ends.max))
     return Quantizer(linear, layout if scales.ndim else None)
+
+
+def _axis(attrs: Mapping[str, Any], x: gs.Tensor) -> int:
+    """The axis that scales belong to, counted from the first where the rank is known."""
+    axis, axes = int(attrs.get("axis", 1)), rank(x)
+    return axis % axes if axes else axis
 
 
 def codes_dtype(

@@ -36,6 +36,16 @@ def test_layouts(text_model, constants, layout):
     assert (quantizer.linear.low, quantizer.linear.high) == (0, 255)
 
 
+@pytest.mark.parametrize(("shape", "axis"), [([4, 4], 1), (None, -1)])
+def test_an_axis_from_the_end(text_model, shape, axis):
+    """Counted from the first, unless the rank is not known."""
+    text = TEXT.replace("Linear (X", "Linear <axis = -1> (X")
+    model = text_model(text, 21, 10, s=np.full(4, HALF), z=np.full(4, 3, np.uint8))
+    _, graph = load(model)
+    graph.nodes[-1].inputs[0].shape = shape
+    assert quantizer_of(graph.nodes[-1]).layout == (axis, 0)
+
+
 @pytest.mark.parametrize(
     ("kind", "ends"),
     [("INT4", (-8, 7)), ("UINT4", (0, 15)), ("INT16", (-32768, 32767)), ("FLOAT8E4M3FN", None)],
