@@ -75,14 +75,14 @@ def quantizer_from(
     zeros = np.zeros(scales.shape, np.int64) if zero is None else values_of(zero).astype(np.int64)
     if zeros.size != scales.size or not np.all((scales > 0) & np.isfinite(scales)):
         return None
-    layout = (_axis(attrs, inputs[0]), attrs.get("block_size", 0))
+    layout = (axis_of(attrs, inputs[0]), attrs.get("block_size", 0))
     if scales.size == 1:
         scales, zeros = scales.reshape(()), zeros.reshape(())
     linear = LinearQuantizer(scales, zeros.reshape(scales.shape), int(ends.min), int(ends.max))
     return Quantizer(linear, layout if scales.ndim else None)
 
 
-def _axis(attrs: Mapping[str, Any], x: gs.Tensor) -> int:
+def axis_of(attrs: Mapping[str, Any], x: gs.Tensor) -> int:
     """The axis that scales belong to, counted from the first where the rank is known."""
     axis, axes = int(attrs.get("axis", 1)), rank(x)
     return axis % axes if axes else axis

@@ -11,7 +11,7 @@ import onnx_graphsurgeon as gs
 from sardonyx.passes.fuse.unfit import Unfit
 from sardonyx.passes.fused import is_standard, operand
 from sardonyx.passes.metadata import RESERVED
-from sardonyx.passes.quantizers import codes_dtype
+from sardonyx.passes.quantizers import axis_of, codes_dtype
 from sardonyx.passes.sizes import Sizes
 from sardonyx.passes.weights import values_of
 
@@ -64,7 +64,7 @@ def scaling_of(node: gs.Node, sizes: Sizes) -> Scaling:
     codes = codes_dtype(node.op, node.attrs, node.inputs[0], zero)
     if codes is None:
         raise Unfit(f"the type of the codes of '{node.name}' is not known")
-    axis = None if single else node.attrs.get("axis", 1)
+    axis = None if single else axis_of(node.attrs, node.inputs[0])
     skipped = ("axis", *RESERVED)
     attrs = {key: value for key, value in node.attrs.items() if key not in skipped}
     return Scaling(node.domain, scale, zero, codes, axis, attrs)
