@@ -53,14 +53,14 @@ class Pair:
     values: dict[str, Values]
 
 
-<<<<<<< HEAD
 @dataclass(frozen=True)
 class Surroundings:
     """What regions are cut out of: a ``graph`` after a pass.
 
     ``sizes``: of the graph before. ``changed``: ids of nodes that do not stand before and after.
     ``computed``: ids of variables computed from constants alone. ``stand_in``: what to read,
-    before, in place of a constant.
+    before, in place of a constant. ``exact``: whether regions may read what others make, as none
+    makes anything else than before.
     """
 
     graph: gs.Graph
@@ -69,6 +69,7 @@ class Surroundings:
     changed: Set[int]
     computed: Set[int]
     stand_in: StandIn
+    exact: bool = False
 
     @cached_property
     def constants(self) -> dict[str, gs.Constant]:
@@ -78,31 +79,12 @@ class Surroundings:
 
 def cut(regions: list[Region], around: Surroundings) -> Pair:
     """Both sides of some regions."""
-=======
-def cut(
-    regions: list[Region],
-    graph: gs.Graph,
-    source: Source,
-    sizes: Sizes,
-    changed: Set[int],
-    stand_in: StandIn,
-    exact: bool = False,
-) -> Pair:
-    """Both sides of some regions. ``sizes``: of the graph before. ``changed``: ids of nodes that
-    do not stand before and after. ``stand_in``: what to read, before, in place of a constant.
-    ``exact``: whether regions may read what others make, as none makes anything else than before.
-    """
->>>>>>> s7
     outputs = [name for region in regions for name in region.outputs]
     before = [record for region in regions for record in region.before]
     after = [record for region in regions for record in region.after]
     known = operands([*before, *after])
-<<<<<<< HEAD
-    between = {id(r.node): r for region in regions for r in _between(region, around.changed)}
-=======
-    apart = [regions] if exact else [[region] for region in regions]
-    between = {id(r.node): r for held in apart for r in _between(held, changed)}
->>>>>>> s7
+    apart = [regions] if around.exact else [[region] for region in regions]
+    between = {id(r.node): r for held in apart for r in _between(held, around.changed)}
     shared = list(between.values())
     cuts = [
         _Cut([*before, *shared], around, around.sizes.opset, around.stand_in, known),

@@ -108,7 +108,8 @@ def check_regions(
     for scope, regions in found:
         _check_complete(a_pass, regions, graph)
         changed = {id(record.node) for region in regions for record in region.records}
-        around = Surroundings(scope, source, before.sizes, changed, computed, stand_in)
+        exact = a_pass.bound == 0
+        around = Surroundings(scope, source, before.sizes, changed, computed, stand_in, exact)
         check = _RegionCheck(a_pass, around, result)
         read = [region for region in regions if region.outputs]
         result.regions += len(read)
@@ -188,13 +189,6 @@ class _RegionCheck:
             raise self._failure(pair, feeds, group[0], text, self.a_pass.bound) from error
         self._compare(group, pair, feeds, wanted, got)
 
-<<<<<<< HEAD
-=======
-    def _cut(self, group: list[Region]) -> Pair:
-        exact = self.a_pass.bound == 0
-        return cut(group, self.graph, self.source, self.sizes, self.changed, self.stand_in, exact)
-
->>>>>>> s7
     def _run_before(self, group: list[Region], pair: Pair) -> tuple[Feeds, Outputs]:
         """Inputs that the pair takes, and what it makes of them before the pass."""
         records = [record for region in group for record in region.records]
@@ -224,12 +218,8 @@ class _RegionCheck:
             bound = bound_for(want.dtype, self.a_pass.bound)
             if not alike or difference > bound:
                 region = next(r for r in group if name in r.outputs)
-<<<<<<< HEAD
                 alone = cut([region], self.around)
-=======
-                alone = self._cut([region])
                 fed = {value.name for value in alone.before.graph.input} <= feeds.keys()
->>>>>>> s7
                 text = f"changes '{name}' by {difference:.3g}, above {bound:g}"
                 raise self._failure(alone if fed else pair, feeds, region, text, bound)
             self.result.largest_difference = max(self.result.largest_difference, difference)
