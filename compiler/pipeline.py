@@ -113,7 +113,7 @@ def _compile(
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     model = model if isinstance(model, onnx.ModelProto) else Path(model)
     place = Target() if recipe.alone and target == "portable" else target_named(target)
-    chosen = place.around([place.settled(a_pass) for a_pass in recipe.passes])
+    chosen = place.completed([place.settled(a_pass) for a_pass in recipe.passes])
     owner = f"recipe '{recipe.name}' on target '{target}'"
     chosen = overridden(chosen, overrides, owner)
     place.check(chosen)

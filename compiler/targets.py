@@ -44,7 +44,7 @@ class Target:
     defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     limits: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
-    def around(self, passes: Sequence[Pass]) -> tuple[Pass, ...]:
+    def completed(self, passes: Sequence[Pass]) -> tuple[Pass, ...]:
         """A recipe's passes and the target's, in their order; what both have at the recipe's start
         runs once."""
         own = list(dropwhile(lambda a_pass: a_pass in self.prepare, passes))
