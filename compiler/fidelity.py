@@ -14,6 +14,8 @@ from sardonyx.compiler.quiet_session import quiet_session
 from sardonyx.runtime_ops.errors import InputError, VerificationError
 from sardonyx.runtime_ops.uniform import sqnr_db
 
+Outputs = list[NDArray[np.generic]]
+
 
 @dataclass(frozen=True)
 class Fidelity:
@@ -42,20 +44,23 @@ def fidelity(
     except Exception as error:
         text = f"the compiled model does not run in onnxruntime: {first_line(error)}"
         raise VerificationError(text) from error
-    found = []
-    for name, arrays in wanted.items():
-        a, b = (np.concatenate([_rows(one) for one in side]) for side in (arrays, given[name]))
+    return [_fidelity(name, arrays, given[name]) for name, arrays in wanted.items()]
+
+
+def _fidelity(name: str, wanted: Outputs, given: Outputs) -> Fidelity:
+    """Of one output, whose sizes may differ from feed to feed."""
+    pairs = [(_rows(a), _rows(b)) for a, b in zip(wanted, given, strict=True)]
+    for a, b in pairs:
         if a.shape != b.shape or not np.array_equal(np.isnan(a), np.isnan(b)):
             raise VerificationError(f"the compiled model's output '{name}' is of another kind")
-        finite = np.where(np.isfinite(a) & np.isfinite(b), 1.0, 0.0)
-        a, b = np.nan_to_num(a) * finite, np.nan_to_num(b) * finite
-        found.append(Fidelity(name, sqnr_db(a, b), _cosine(a, b)))
-    return found
+        odd = ~(np.isfinite(a) & np.isfinite(b))
+        a[odd], b[odd] = 0, 0
+    one, other = (np.concatenate([pair[side].ravel() for pair in pairs]) for side in (0, 1))
+    cosines = np.concatenate([_cosines(a, b) for a, b in pairs])
+    return Fidelity(name, sqnr_db(one, other), float(cosines.mean()) if cosines.size else 1.0)
 
 
-def _outputs(
-    model: Path | onnx.ModelProto, feeds: list[Feeds]
-) -> dict[str, list[NDArray[np.generic]]]:
+def _outputs(model: Path | onnx.ModelProto, feeds: list[Feeds]) -> dict[str, Outputs]:
     """By name of each float output, what it is on each of the feeds."""
     session = quiet_session(model)
     inputs = {info.name: info for info in session.get_inputs()}
@@ -65,12 +70,12 @@ def _outputs(
 
 
 def _rows(array: NDArray[np.generic]) -> NDArray[np.float64]:
-    """Vectors along the last axis, of an output whose sizes may differ from feed to feed."""
+    """A copy: vectors along the last axis."""
     wide = np.atleast_1d(array.astype(np.float64))
     return wide.reshape(-1, wide.shape[-1])
 
 
-def _cosine(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+def _cosines(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of the rows that are not 0."""
     lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    cosines = np.sum(a * b, axis=1)[lengths > 0] / lengths[lengths > 0]
-    return float(cosines.mean()) if cosines.size else 1.0
+    return np.asarray(np.sum(a * b, axis=1)[lengths > 0] / lengths[lengths > 0])

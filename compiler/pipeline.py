@@ -10,6 +10,7 @@ import onnx
 
 from sardonyx.compiler.calibrate import Calibration
 from sardonyx.compiler.calibration_source import Given
+from sardonyx.compiler.check_content import check_names
 from sardonyx.compiler.check_model import check_quantizable, check_valid
 from sardonyx.compiler.checkpoint import Checkpoint
 from sardonyx.compiler.driver import Driver
@@ -138,6 +139,7 @@ def _compile(
     if any(run.rewrites for run in driver.runs):
         write_notes(compiled, recipe.name, journal)
     check_valid(compiled, "the compiled model")
+    check_names(compiled, "the compiled model")
     if verify == "full":
         check_model(model, place.inline_all, driver, compiled)
     rounded = journal.activations or any(a_pass.rounds_less for a_pass in passes)

@@ -166,16 +166,38 @@ def _forget(nodes: list[gs.Node], node: gs.Node) -> None:
 
 def replace_nodes(graph: gs.Graph, replacements: Replacements) -> None:
     """Put new nodes where the old ones stood, in the graph and in those inside it, and `release`
-    what is gone, with the bodies of an If that is; new tensors whose names are taken get others."""
+    what is gone, with the bodies of an If that is; new tensors and nodes whose names are taken get
+    others, so that no name is final before."""
     if not replacements:
         return
     added = [node for nodes in replacements.values() for node in nodes]
     known = [*all_nodes(graph), *added]
     name_apart(graph, [tensor for node in added for tensor in (*node.inputs, *node.outputs)])
+    before = {id(scope): scope.nodes for scope in scopes(graph)}
     for scope in scopes(graph):
         scope.nodes = [new for old in scope.nodes for new in replacements.get(id(old), [old])]
     stand = set(map(id, all_nodes(graph)))
     release_all([node for node in known if id(node) not in stand])
+    _name_nodes_apart(graph, before)
+
+
+def _name_nodes_apart(graph: gs.Graph, before: Mapping[int, list[gs.Node]]) -> None:
+    """Give new nodes other names where theirs are taken, in the graph or in one inside it.
+
+    ``before``: the nodes that each held. In the place of one that is gone a name is free, also if a
+    node of another body has it too: bodies that are alike stay so.
+    """
+    old = {id(node) for nodes in before.values() for node in nodes}
+    taken = {node.name for node in all_nodes(graph) if id(node) in old}
+    for scope in scopes(graph):
+        staying = {id(node) for node in scope.nodes}
+        free = {node.name for node in before.get(id(scope), []) if id(node) not in staying}
+        free -= {node.name for node in scope.nodes if id(node) in old}
+        for node in (node for node in scope.nodes if node.name and id(node) not in old):
+            while node.name in taken and node.name not in free:
+                node.name += "_"
+            free.discard(node.name)
+            taken.add(node.name)
 
 
 def name_apart(graph: gs.Graph, tensors: Iterable[gs.Tensor]) -> None:

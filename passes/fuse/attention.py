@@ -65,7 +65,7 @@ class FuseAttention(Pass):
         """Fuse every attention, in the graph and in those inside it."""
         sizes = Sizes(graph)
         replacements: Replacements = {}
-        before = len(journal.fused)
+        made: list[tuple[gs.Node, int]] = []
         for scope in scopes(graph):
             bias = AttentionBias(sizes)
             outputs = {id(tensor) for tensor in scope.outputs}
@@ -75,11 +75,15 @@ class FuseAttention(Pass):
                     newest = self.standard and graph.opset >= FIRST_STANDARD
                     standard = newest and can_be_standard(found)
                     write = standard_attention if standard else multi_head_attention
-                    replacements |= _fuse(scope, found, bias, write, journal)
+                    new, attention, gone = _fuse(scope, found, bias, write)
                 except Unfit as reason:
                     journal.miss(self.name, node, reason)
+                else:
+                    made.append((attention, gone))
+                    replacements |= new
         replace_nodes(graph, replacements)
-        return len(journal.fused) - before
+        journal.fused += [Fusion(self.name, node.name, node.op, gone) for node, gone in made]
+        return len(made)
 
 
 def _anchors(graph: gs.Graph) -> list[gs.Node]:
@@ -98,8 +102,9 @@ def _is_mixed(softmax: gs.Node, steps: int = 3) -> bool:
 
 
 def _fuse(
-    scope: gs.Graph, found: Attention, bias: AttentionBias, write: Write, journal: Journal
-) -> Replacements:
+    scope: gs.Graph, found: Attention, bias: AttentionBias, write: Write
+) -> tuple[Replacements, gs.Node, int]:
+    """What takes the place of an attention, the op among it, and how many nodes it had."""
     gone = dying(scope, [found.merged], found.reads)
     _check_alone(found, gone)
     if found.scale == 0:
@@ -117,9 +122,8 @@ def _fuse(
     for node in (n for n in scope.nodes if id(n) in gone):
         release(node)
     draft.nodes[-1].outputs[0] = result
-    journal.fused.append(Fusion(FuseAttention.name, made.name, made.op, len(gone)))
     new = {id(found.anchor): shared.nodes, id(found.merged): draft.nodes}
-    return {key: [] for key in gone} | new
+    return {key: [] for key in gone} | new, made, len(gone)
 
 
 def _check_alone(found: Attention, gone: set[int]) -> None:

@@ -46,7 +46,7 @@ class Formula:
 def fuse(graph: gs.Graph, formula: Formula, journal: Journal) -> int:
     """Replace a formula wherever it stands; returns how many times."""
     replacements: Replacements = {}
-    count = len(journal.fused)
+    made: list[_Fused] = []
     outputs = all_outputs(graph)
     for scope in scopes(graph):
         here = set(map(id, scope.nodes))
@@ -57,12 +57,15 @@ def fuse(graph: gs.Graph, formula: Formula, journal: Journal) -> int:
             fused = _fuse_at(anchor, formula, _Surroundings(here, outputs), trail)
             if fused:
                 replacements |= fused.replacements
-                journal.fused.append(fused.entry)
+                made.append(fused)
             else:
                 reason = trail.reason or "nothing around it is written like the formula"
                 journal.miss(formula.name, anchor, reason)
     replace_nodes(graph, replacements)
-    return len(journal.fused) - count
+    for each in made:
+        entry = Fusion(formula.name, each.node.name, each.node.op, each.replaced)
+        journal.fused.append(entry)
+    return len(made)
 
 
 @dataclass(frozen=True)
@@ -82,8 +85,12 @@ class _Surroundings:
 
 @dataclass(frozen=True)
 class _Fused:
+    """What takes the place of a formula. ``node``: makes its result; ``replaced``: how many nodes
+    it had."""
+
     replacements: Replacements
-    entry: Fusion
+    node: gs.Node
+    replaced: int
 
 
 def _anchors(graph: gs.Graph, formula: Formula) -> list[gs.Node]:
@@ -181,5 +188,5 @@ def _replaced(
     made.outputs[0] = result
     for slot in range(1, max(kept, default=0) + 1):
         made.outputs.append(kept.get(slot) or gs.Variable.empty())
-    entry = Fusion(formula.name, made.name, made.op, len(nodes))
-    return _Fused({id(node): [] for node in nodes} | {id(place): draft.nodes}, entry)
+    replacements = {id(node): [] for node in nodes} | {id(place): draft.nodes}
+    return _Fused(replacements, made, len(nodes))

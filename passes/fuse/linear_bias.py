@@ -43,6 +43,7 @@ class FuseLinearBias(Pass):
         """Fuse every one."""
         sizes = Sizes(graph)
         replacements: Replacements = {}
+        made: list[gs.Node] = []
         for scope in scopes(graph):
             for total, product, bias in _sums(scope):
                 try:
@@ -51,10 +52,11 @@ class FuseLinearBias(Pass):
                     journal.missed.append(Miss(self.name, product.name, str(reason)))
                     continue
                 linear = _linear(total, product, bias)
-                journal.fused.append(Fusion(self.name, linear.name, linear.op, 2))
+                made.append(linear)
                 replacements |= {id(product): [], id(total): [linear]}
         replace_nodes(graph, replacements)
-        return len(replacements) // 2
+        journal.fused += [Fusion(self.name, linear.name, linear.op, 2) for linear in made]
+        return len(made)
 
 
 def _sums(scope: gs.Graph) -> Iterator[tuple[gs.Node, gs.Node, gs.Constant]]:

@@ -35,6 +35,7 @@ class LowerDynamicLinear(Pass):
     def run(self, graph: gs.Graph, journal: Journal) -> int:
         """Lower every one."""
         replacements: Replacements = {}
+        made: list[gs.Node] = []
         for scope in scopes(graph):
             within = Within.of(scope)
             for node in scope.nodes:
@@ -44,10 +45,11 @@ class LowerDynamicLinear(Pass):
                 if any(len(t.outputs) > 1 or id(t) in within.outputs for t in source.outputs):
                     continue
                 dynamic = _dynamic(node, source)
-                journal.fused.append(Fusion(self.name, dynamic.name, dynamic.op, 2, _REASON))
+                made.append(dynamic)
                 replacements |= {id(source): [], id(node): [dynamic]}
         replace_nodes(graph, replacements)
-        return len(replacements) // 2
+        journal.fused += [Fusion(self.name, node.name, node.op, 2, _REASON) for node in made]
+        return len(made)
 
 
 def _source(node: gs.Node) -> gs.Node | None:

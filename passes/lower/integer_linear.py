@@ -68,6 +68,7 @@ class LowerIntegerLinear(Pass):
         """Lower every one."""
         unsigned, replacements = Unsigned(), Replacements()
         left: list[gs.Node] = []
+        made: list[gs.Node] = []
         found = [product for scope in scopes(graph) for product in self._products(scope, journal)]
         for product in found:
             operands = unsigned.of(product.activation)
@@ -75,14 +76,17 @@ class LowerIntegerLinear(Pass):
             nodes = _linear(product, operands)
             replacements |= {id(old): [] for old in product.nodes}
             replacements[id(product.nodes[-1])] = nodes
-            reason = _DYNAMIC if product.dynamic else _STATIC
-            entry = Fusion(self.name, nodes[-1].name, nodes[-1].op, len(product.nodes), reason)
-            journal.fused.append(entry)
+            made.append(nodes[-1])
         replacements |= {id(old): [new, old] for old, new in unsigned.made.values()}
         replace_nodes(graph, replacements)
         unsigned.take_readers()
         _sweep(graph, [*left, *(old for old, _ in unsigned.made.values())])
+        journal.fused += map(self._entry, made, found)
         return len(found)
+
+    def _entry(self, made: gs.Node, product: Product) -> Fusion:
+        reason = _DYNAMIC if product.dynamic else _STATIC
+        return Fusion(self.name, made.name, made.op, len(product.nodes), reason)
 
     def _products(self, scope: gs.Graph, journal: Journal) -> Iterator[Product]:
         """Those of a graph that can be lowered; the others are noted."""

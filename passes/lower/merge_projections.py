@@ -47,19 +47,17 @@ class MergeProjections(Pass):
         replacements: Replacements = {}
         if graph.opset < OLDEST_OPSET:
             return 0
-        merged = 0
+        merged: list[tuple[gs.Node, int, str]] = []
         for scope in scopes(graph):
             for products in self._groups(scope):
                 reason = _reason(products)
                 nodes = _merged(products)
-                journal.fused.append(
-                    Fusion(self.name, nodes[0].name, nodes[0].op, len(products), reason)
-                )
+                merged.append((nodes[0], len(products), reason))
                 replacements |= {id(node): [] for node in products}
                 replacements[id(products[0])] = nodes
-                merged += 1
         replace_nodes(graph, replacements)
-        return merged
+        journal.fused += [Fusion(self.name, n.name, n.op, held, why) for n, held, why in merged]
+        return len(merged)
 
     def _groups(self, scope: gs.Graph) -> Iterator[list[gs.Node]]:
         """Products to merge, two or more."""

@@ -122,6 +122,38 @@ def test_nothing_to_quantize_needs_no_more_than_a_sentence(text_model):
         compile(model, "int8-kl")
 
 
+@pytest.mark.parametrize("target", ["portable", "cpu"])
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_gemm_with_a_bias(text_model, normal, run_ort, recipe, target):
+    """Two passes each put a node beside it that they would call by one name."""
+    text = """g (float[M,64] X) => (float[M,96] Y) {
+      [first] H = Gemm <transB = 1> (X, V, c)
+      R = Relu (H)
+      [second] Y = Gemm (R, W, b) }"""
+    held = {"V": normal(64, 64), "c": normal(64), "W": normal(64, 96), "b": normal(96)}
+    before = text_model(text, **held)
+    x = normal(32, 64)
+    made = compile(before, recipe, [{"X": x}], target, overrides=SMALL, verify="full")
+    assert made.report.verification.unchecked == []
+    want, have = (run_ort(model, {"X": x})[0] for model in (before, made.model))
+    assert np.linalg.norm(want - have) < 0.03 * np.linalg.norm(want)  # 8 bits, 7 of weights
+    nodes = {node.name for node in made.model.graph.node}
+    assert {entry.node for entry in made.report.fused} <= nodes
+
+
+@pytest.mark.parametrize("last", ["B,S", "B,S,64"])
+def test_samples_and_outputs_of_any_length(text_model, normal, last):
+    """As the logits of a model that finds answers in sentences: one for each token."""
+    text = f"""g (float[B,S,64] X) => (float[{last}] Y) {{
+      P = MatMul (X, W)
+      {"Y = Identity (P)" if last == "B,S,64" else "Y = ReduceSum <keepdims = 0> (P, axis)"} }}"""
+    before = text_model(text, W=normal(64, 64), axis=np.array([2]))
+    data = [{"X": normal(1, length, 64, seed=length)} for length in (5, 9, 7)]
+    (output,) = compile(before, "int8-kl", data, overrides=SMALL).report.verification.outputs
+    assert output.sqnr_db > 30
+    assert output.cosine > 0.999
+
+
 def test_what_cannot_be_served_is_not_measured(text_model, normal):
     text = "g (float16[M,64] X) => (float16[M,96] Y) { Y = MatMul (X, W) }"
     _, graph = load(text_model(text, W=normal(64, 96, dtype=np.float16)))

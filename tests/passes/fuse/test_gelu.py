@@ -94,6 +94,15 @@ def test_every_cubic(fuse, gelu, nodes_of, x, form):
     assert nodes_of(fuse(FuseGelu(), gelu(body), X=x).model) == only("FastGelu", "X")
 
 
+def test_the_record_names_the_node_of_the_file(fuse, gelu, x):
+    body = f"{ERF} {HALVED['half last'].replace('Y', 'Z')} Y = Identity (Z)"
+    model = gelu(body)
+    model.graph.node[-1].name = "Z/Gelu"
+    after = fuse(FuseGelu(), model, X=x)
+    assert [node.name for node in after.model.graph.node] == ["Z/Gelu_", "Z/Gelu"]
+    assert [entry.node for entry in after.journal.fused] == ["Z/Gelu_"]
+
+
 @pytest.mark.parametrize("scaled", ["Mul (x, alpha)", "Mul (alpha, x)", "Div (x, inverse)"])
 def test_quick_gelu(fuse, gelu, nodes_of, x, scaled):
     body = f"z = {scaled} s = Sigmoid (z) Y = Mul (s, x)"

@@ -186,3 +186,16 @@ def test_in_branches(model_of, merged, x, chosen):
     codes = np.full((K, 8), 3, np.int8)
     model.graph.initializer.append(numpy_helper.from_array(codes, "V2"))
     merged(model, {"X": x, "c": np.array(chosen)}, 2)
+
+
+def test_the_record_names_the_node_of_the_file(model_of, merged, x):
+    text = products("Q", "V").replace("[Q]", "[name]").replace("[V]", "[other]")
+    model = model_of(text)
+    model.graph.node[-1].name = "name/Merged"
+    after = merged(model, {"X": x})
+    assert [node.name for node in after.model.graph.node] == [
+        "name/Merged_",
+        "name/Split",
+        "name/Merged",
+    ]
+    assert [entry.node for entry in after.journal.fused] == ["name/Merged_"]
