@@ -54,7 +54,7 @@ class Driver:
     _sizes: Sizes | None = None
 
     def settle(self, passes: Sequence[Pass]) -> Iterator[Pass]:
-        """Run passes in turn, and each again once another rewrote something; yield each that ran.
+        """Run passes in turn, and all again once one rewrote something; yield each that ran.
 
         Raises VerificationError where they never come to rest.
         """
@@ -63,8 +63,8 @@ class Driver:
             for place, a_pass in enumerate(passes):
                 if place in due:
                     due.discard(place)
-                    if self.run(a_pass, again > 0):
-                        due |= set(range(len(passes))) - {place}
+                    if self.run(a_pass, again > 0) and a_pass.settles:
+                        due = set(range(len(passes)))
                     yield a_pass
             if not due:
                 return

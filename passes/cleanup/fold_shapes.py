@@ -116,7 +116,7 @@ class _Fold:
         for node in reversed(nodes):
             if (key := keys[id(node)]) is not None and self._is_read(node):
                 self._source(node, key, first[key], inputs)
-            if id(node) in self.orphans and not self._is_read(node) and is_standard(node):
+            if id(node) in self.orphans and not self._is_read(node) and _is_simple(node):
                 self._dismiss(node)
         if self.done:
             self._put_ahead([node for node in inputs.asked.values() if node.outputs])
@@ -158,6 +158,11 @@ class _Fold:
     def _is_read(self, node: gs.Node) -> bool:
         """Whether anything needs a node; one that was replaced is nothing to take out."""
         return not node.outputs or any(map(self.within.needs, node.outputs))
+
+
+def _is_simple(node: gs.Node) -> bool:
+    """Whether a node reads no more than its inputs."""
+    return is_standard(node) and not any(node.subgraphs())
 
 
 def _numbers(sizes: Sizes, node: gs.Node) -> NDArray[np.generic] | None:

@@ -27,6 +27,18 @@ def _same(sizes: Sizes, node: gs.Node) -> Shapes:
     return [sizes.shape(node.inputs[0])]
 
 
+def _branches(sizes: Sizes, node: gs.Node) -> Shapes:
+    """Of what an If chooses, that in which both branches agree."""
+    branches = (node.attrs[side].outputs for side in ("then_branch", "else_branch"))
+    return [_common(sizes, *map(sizes.shape, made)) for made in zip(*branches, strict=True)]
+
+
+def _common(sizes: Sizes, one: Shape | None, other: Shape | None) -> Shape | None:
+    if one is None or other is None or len(one) != len(other):
+        return None
+    return tuple(a if a == b else sizes.unknown() for a, b in zip(one, other, strict=True))
+
+
 def _elementwise(sizes: Sizes, node: gs.Node) -> Shapes:
     return [broadcast(sizes, *map(sizes.shape, node.inputs))]
 
@@ -299,6 +311,7 @@ SHAPE_RULES: dict[str, Rule] = {
     "Flatten": _flatten,
     "Gather": _gather,
     "Gemm": _gemm,
+    "If": _branches,
     "MatMul": _matmul,
     "MatMulInteger": _matmul,
     "Range": _range,

@@ -6,6 +6,7 @@ import pytest
 
 from sardonyx.compiler.load import load
 from sardonyx.passes.sizes import Sizes
+from sardonyx.passes.sizes.dim import is_unknown
 
 
 def number_in(text):
@@ -325,6 +326,34 @@ def test_bodies(told, text_model):
     bodies = graph.nodes[1].attrs["then_branch"], graph.nodes[1].attrs["else_branch"]
     shapes = [", ".join(map(str, sizes.shape(body.nodes[0].outputs[0]))) for body in bodies]
     assert shapes == ["a, 6", "2*a, 6"]
+
+
+def test_what_an_if_chooses(text_model):
+    """A size in which the branches differ is not known, nor anything where the ranks differ."""
+    model = text_model(
+        """g (bool C, float[N,4] X) => (float[?,?] Y, float[?,?] Z, int64[?] V) {
+             Y, Z, v = If (C) <
+               then_branch = t () => (float[?,?] P, float[?,?] Q, float R) {
+                 P = Relu (X)
+                 Q = Concat <axis = 0> (X, X)
+                 R = ReduceMax <keepdims = 0> (X)
+               },
+               else_branch = e () => (float[?,?] P, float[?,?] Q, float[?,?] R) {
+                 P = Neg (X)
+                 Q = Neg (X)
+                 R = Abs (X)
+               }
+             >
+             V = Shape (v)
+           }"""
+    )
+    _, graph = load(model)
+    chosen = graph.nodes[0].outputs
+    for tensor in chosen:
+        tensor.shape = None  # which onnx found from the branches as they were read
+    y, z, v = map(Sizes(graph).shape, chosen)
+    assert (list(map(str, y)), z[1], v) == (["N", "4"], 4, None)
+    assert is_unknown(z[0])
 
 
 def test_products_with_4_bit_weights(told, text_model):

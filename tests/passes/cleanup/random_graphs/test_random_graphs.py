@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 from hypothesis import HealthCheck, given, reject, settings
@@ -75,3 +76,68 @@ def test_equal_outputs_verified(grown, run_ort, data):
 @given(st.data())
 def test_thousands(grown, run_ort, data):
     check(*grown(data.draw), run_ort, data.draw(st.sampled_from(["off", "default"])))
+
+
+HEAD = "g (float[b,s,4] X, float[b,1,s] Z, uint8[b,s,4] Q)"
+ZERO, ONE, TWO = (np.int64(value) for value in range(3))
+
+FOUND = {
+    "an If that nothing needs, and what its branches read": (
+        f"""{HEAD} => (int64 Y) {{
+          whole = Shape (Z)
+          first = Gather (whole, zeros)
+          other = Gather (whole, ones)
+          last = Gather (whole, twos)
+          target = Concat <axis = 0> (first, other, last)
+          z = Reshape (Z, target)
+          chosen = If (no) <
+            then_branch = t () => (float[?,?,?] to) {{ ta = Identity (z)\n to = Relu (ta) }},
+            else_branch = e () => (float[?,?,?] eo) {{ ea = Dropout (z)\n eo = Neg (ea) }}>
+          n = Shape (chosen)
+          Y = Gather (n, zero)
+        }}""",
+        {"zero": ZERO, "zeros": [ZERO], "ones": [ONE], "twos": [TWO], "no": np.bool_(False)},
+    ),
+    "sizes of an If": (
+        f"""{HEAD} => (int64[?] Y, int64[?] W) {{
+          q = Shape (Q)
+          unread = Slice (q, axes, ones, axes)
+          size = Size (X)
+          condition = Equal (size, twelve)
+          chosen = If (condition) <
+            then_branch = t () => (float[?,?,?] to) {{ ta = Identity (X)\n to = Relu (ta) }},
+            else_branch = e () => (float[?,?,?] eo) {{ ea = Neg (X)\n eo = Neg (ea) }}>
+          Y = Shape (chosen)
+          first = Gather (Y, zero)
+          W = Unsqueeze (first, axes)
+        }}""",
+        {"zero": ZERO, "axes": [ZERO], "ones": [ONE], "twelve": np.int64(12)},
+    ),
+    "sizes that several inputs have": (
+        f"""{HEAD} => (int64[?] Y, int64 W) {{
+          a = Shape (Z)
+          b = Gather (a, two)
+          unread = Unsqueeze (b, axes)
+          c = Shape (Q)
+          W = Gather (c, one)
+          Y = Unsqueeze (W, axes)
+        }}""",
+        {"one": ONE, "two": TWO, "axes": [ZERO]},
+    ),
+}
+"""What random graphs found: a second compile went on with it."""
+
+
+@pytest.mark.parametrize("case", FOUND)
+def test_found(text_model, run_ort, case):
+    text, constants = FOUND[case]
+    feeds = [
+        {
+            "X": np.ones((b, s, 4), np.float32),
+            "Z": np.ones((b, 1, s), np.float32),
+            "Q": np.ones((b, s, 4), np.uint8),
+        }
+        for b, s in ((2, 3), (1, 5))
+    ]
+    for opset in (13, 21):
+        check(text_model(text, opset, **constants), feeds, run_ort, "default")
