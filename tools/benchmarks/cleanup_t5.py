@@ -34,8 +34,9 @@ from sardonyx.compiler.load import load
 from sardonyx.passes.cleanup.lift_constants import LiftConstants
 from sardonyx.passes.cleanup.remove_unused import RemoveUnused
 from sardonyx.passes.journal import Journal
-from sardonyx.passes.quantize.integer_sums import IntegerSums, Readers
+from sardonyx.passes.quantize.integer_sums import IntegerSums
 from sardonyx.passes.rewrite import release, replace_nodes, take_outputs
+from sardonyx.passes.within import Within
 
 LEAST_GAIN_DB = [2.0, 1000.0, 0.0, 1.0, 3.0, 4.0]
 """What the range of each run must gain for a product to stay dynamic; 1000: none does."""
@@ -104,10 +105,10 @@ def _exact_files(folder: Path) -> Files:
     for part, path in t5_data.files().items():
         source, graph = load(path)
         LiftConstants().run(graph, Journal())
-        readers = Readers.of(graph)
+        within = Within.of(graph)
         products = [node for node in graph.nodes if node.op == "MatMulInteger"]
         replacements = {}
-        for sums in (IntegerSums.at(node, readers) for node in products):
+        for sums in (IntegerSums.at(node, within) for node in products):
             replacements |= {id(node): [] for node in sums.nodes}
             replacements[id(sums.nodes[-1])] = [_exact_product(sums)]
         replace_nodes(graph, replacements)
