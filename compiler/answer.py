@@ -9,6 +9,7 @@ from sardonyx.compiler.inventory import Inventory
 from sardonyx.compiler.notes import WeightNotes, all_weight_notes, packed_in
 from sardonyx.compiler.quantized import Quantized, Rounded
 from sardonyx.compiler.report import ActivationEntry, TensorEntry
+from sardonyx.passes.cleanup.movements import MOVEMENTS
 from sardonyx.passes.metadata import SMOOTHED
 
 MOST_NAMES = 4
@@ -137,13 +138,16 @@ def _old_name(product: PlacedNode) -> str:
 
 
 def _readers(rounding: PlacedNode, held: Inventory) -> list[PlacedNode]:
-    """Who reads what a node rounds, as it is or dequantized; none if the node itself does."""
+    """Who reads what a node rounds, moved or dequantized or as it is; none if that node does."""
     if "QuantizeLinear" not in rounding.node.op_type:
         return []
-    found = []
-    for reader in held.readers.get(rounding.outputs[0], []) if rounding.outputs else []:
-        behind = reader.outputs[:1] if reader.op == "DequantizeLinear" else ()
-        found += [each for name in behind for each in held.readers.get(name, [])] or [reader]
+    found, pending = [], [*rounding.outputs[:1]]
+    while pending:
+        for reader in held.readers.get(pending.pop(), []):
+            passed_on = reader.op == "DequantizeLinear" or reader.op in MOVEMENTS
+            behind = [name for name in reader.outputs if passed_on and name in held.readers]
+            pending += behind
+            found += [] if behind else [reader]
     return found
 
 

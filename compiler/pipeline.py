@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import dropwhile, groupby
+from itertools import groupby
 from pathlib import Path
 
 import onnx
@@ -114,7 +114,7 @@ def _compile(
     recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     model = model if isinstance(model, onnx.ModelProto) else Path(model)
     place = Target() if recipe.alone and target == "portable" else target_named(target)
-    chosen = (*place.prepare, *map(place.settled, _after(place, recipe)), *place.finish)
+    chosen = place.completed([place.settled(a_pass) for a_pass in recipe.passes])
     owner = f"recipe '{recipe.name}' on target '{target}'"
     chosen = overridden(chosen, overrides, owner)
     place.check(chosen)
@@ -148,11 +148,6 @@ def _compile(
         driver.verification.outputs = fidelity(model, compiled, feeds) if feeds else []
     report = summarize(recipe, target, driver, compiled, time.perf_counter() - start)
     return Compiled(compiled, report, frozenset(source.files))
-
-
-def _after(target: Target, recipe: Recipe) -> Iterator[Pass]:
-    """The recipe's passes, without those at its start that the target has run already."""
-    return dropwhile(lambda a_pass: a_pass in target.prepare, recipe.passes)
 
 
 def _stages(passes: Sequence[Pass]) -> Iterator[list[Pass]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from itertools import dropwhile, takewhile
 from typing import Any
 
 from sardonyx.passes.base import Pass
@@ -28,7 +29,8 @@ from sardonyx.runtime_ops.errors import InputError
 
 @dataclass(frozen=True)
 class Target:
-    """``prepare``, ``finish``: passes that run before and after the recipe's. ``standard``: only
+    """``prepare``, ``finish``: passes that run before and after the recipe's; ``last``: after those
+    that settle at the recipe's end, which clean up behind ``finish`` too. ``standard``: only
     standard ops are wanted, so that the report lists others that stayed. ``inline_all``: passes are
     to see what the model's functions hold, and none is to stay in an older opset than the graph.
     ``defaults``: by pass, arguments that are better here than the pass's own defaults. ``limits``:
@@ -36,10 +38,19 @@ class Target:
 
     prepare: tuple[Pass, ...] = ()
     finish: tuple[Pass, ...] = ()
+    last: tuple[Pass, ...] = ()
     standard: bool = False
     inline_all: bool = False
     defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     limits: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+    def completed(self, passes: Sequence[Pass]) -> tuple[Pass, ...]:
+        """A recipe's passes and the target's, in their order; what both have at the recipe's start
+        runs once."""
+        own = list(dropwhile(lambda a_pass: a_pass in self.prepare, passes))
+        cleanup = list(takewhile(lambda a_pass: a_pass.settles, reversed(own)))[::-1]
+        work = own[: len(own) - len(cleanup)]
+        return (*self.prepare, *work, *self.finish, *cleanup, *self.last)
 
     def settled(self, a_pass: Pass) -> Pass:
         """A pass of a recipe with this target's defaults, where the recipe says nothing else."""
@@ -101,9 +112,9 @@ def _cpu(vnni: bool = False) -> Target:
             FuseGelu(),
             FuseLayerNorm(),
             FuseLinearBias(),
-            KeepLayerNorm(),
             RemoveUnused(),
         ),
+        last=(KeepLayerNorm(),),
         inline_all=True,
         defaults=_ALL_BITS if vnni else {},
         limits={} if vnni else {"insert-qdq": {"weight_bits": 7}},

@@ -150,7 +150,11 @@ def _tensor_change(change: TensorChange) -> str:
 
 
 def _tensor(side: str) -> Callable[[Tensor], str]:
-    return lambda tensor: f"only in {side}: {tensor.format} {tensor.shape}"
+    def line(tensor: Tensor) -> str:
+        kind = f"only in {side}: {tensor.format}"
+        return f"{kind} {tensor.shape}" if len(tensor.shape) > 1 else kind
+
+    return line
 
 
 def _nodes(diff: ModelDiff, width: int) -> list[str]:

@@ -75,7 +75,7 @@ def _print_summary(answers: Explainer, report: CompileReport | None) -> None:
         return
     out.print(f"{file} was compiled with recipe [bold]{escape(answers.recipe)}[/].")
     if report:
-        out.print(passes_table(report.passes))
+        out.print(passes_table(run for run in report.passes if run.rewrites))
     if answers.quantized:
         out.print(tensor_table(answers.quantized, out.width))
     if answers.activations:

@@ -57,7 +57,12 @@ def test_presets(name, settings):
     assert recipe == Recipe(
         name,
         recipe.description,
-        (UnfuseAttention(), UnfuseEmbedLayerNorm(), Gobo(**settings), RemoveUnused()),
+        (
+            UnfuseAttention(),
+            UnfuseEmbedLayerNorm(),
+            Gobo(**settings),
+            *load_recipe("cleanup").passes,
+        ),
     )
     assert recipe.description
 
