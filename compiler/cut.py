@@ -18,7 +18,7 @@ from sardonyx.compiler.messages import initializers, set_opset
 from sardonyx.compiler.operands import Operand, operands, ranges
 from sardonyx.compiler.region import Record, Region, record_of
 from sardonyx.compiler.stored import fill
-from sardonyx.passes.scopes import all_constants, scopes
+from sardonyx.passes.scopes import all_constants, bodies, scopes
 from sardonyx.passes.sizes import Dim, Sizes, Values
 from sardonyx.passes.sizes.dim import evaluated, symbol
 from sardonyx.runtime_ops.ops import DOMAIN
@@ -107,7 +107,7 @@ def _between(regions: list[Region], changed: Set[int]) -> list[Record]:
         if not tensor.inputs or steps == 0 or id(tensor.inputs[0]) in changed:
             return False
         (node,) = tensor.inputs
-        if any(node.subgraphs()):  # it reads more than its inputs
+        if bodies(node):  # it reads more than its inputs
             return False
         near = [t for t in node.inputs if not isinstance(t, gs.Constant)]
         reached = [t.name in known or depends(t, steps - 1) for t in near]
@@ -212,12 +212,14 @@ class _Cut:
 
 def _read_by_bodies(node: gs.Node) -> list[gs.Tensor]:
     """What graphs inside a node read from around it."""
-    bodies = [body for outer in node.subgraphs() for body in scopes(outer)]
-    nodes = [inner for body in bodies for inner in body.nodes]
-    inside = {id(t) for body in bodies for t in body.inputs}
+    inner_graphs = [body for outer in bodies(node) for body in scopes(outer)]
+    if not inner_graphs:
+        return []
+    nodes = [inner for body in inner_graphs for inner in body.nodes]
+    inside = {id(t) for body in inner_graphs for t in body.inputs}
     inside |= {id(t) for inner in nodes for t in inner.outputs}
     read = [t for inner in nodes for t in inner.inputs]
-    read += [t for body in bodies for t in body.outputs]
+    read += [t for body in inner_graphs for t in body.outputs]
     return [t for t in read if id(t) not in inside and not isinstance(t, gs.Constant)]
 
 

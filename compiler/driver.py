@@ -15,7 +15,6 @@ from sardonyx.passes.base import Pass
 from sardonyx.passes.facts import Fact
 from sardonyx.passes.journal import Encoded, Journal, Watched
 from sardonyx.passes.scopes import all_nodes
-from sardonyx.passes.sizes import Sizes
 from sardonyx.runtime_ops.errors import InputError, VerificationError
 
 T = TypeVar("T")
@@ -51,7 +50,6 @@ class Driver:
     runs: list[PassRun] = field(default_factory=list)
     ran: list[tuple[Pass, Watched]] = field(default_factory=list)
     _scopes: list[Scope] = field(default_factory=list)
-    _sizes: Sizes | None = None
 
     def settle(self, passes: Sequence[Pass]) -> Iterator[Pass]:
         """Run passes in turn, and all again once one rewrote something; yield each that ran.
@@ -85,6 +83,8 @@ class Driver:
         rewrites = self._do(a_pass, lambda: a_pass.run(self.graph, self.journal))
         seconds = time.perf_counter() - start
         self.ran.append((a_pass, self.journal.watched))
+        if rewrites:
+            self.journal.known = None
         if rewrites or not again:
             nodes = nodes_before, self._count_nodes() if rewrites else nodes_before
             self.runs.append(PassRun(a_pass.name, rewrites, *nodes, seconds))
@@ -96,14 +96,12 @@ class Driver:
     def _now(self) -> Moment:
         """The graph before a pass; what the last check saw is still so."""
         self._scopes = self._scopes or record_scopes(self.graph)
-        self._sizes = self._sizes or Sizes(self.graph)
-        return Moment(self._scopes, self._sizes)
+        return Moment(self._scopes, self.journal.sizes(self.graph))
 
     def _check(self, a_pass: Pass, before: Moment, encoded: list[Encoded]) -> None:
         check_encoded(a_pass, encoded, self.verification)
         self._scopes = record_scopes(self.graph)
-        if check_regions(a_pass, before, self._scopes, self.source, encoded, self.verification):
-            self._sizes = None
+        check_regions(a_pass, before, self._scopes, self.source, encoded, self.verification)
 
     def _count_nodes(self) -> int:
         return sum(1 for _ in all_nodes(self.graph))

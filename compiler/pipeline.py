@@ -15,6 +15,7 @@ from sardonyx.compiler.check_model import check_quantizable, check_valid
 from sardonyx.compiler.checkpoint import Checkpoint
 from sardonyx.compiler.driver import Driver
 from sardonyx.compiler.emit import emit
+from sardonyx.compiler.fewer_collections import fewer_collections
 from sardonyx.compiler.fidelity import fidelity
 from sardonyx.compiler.load import load
 from sardonyx.compiler.notes import write_notes
@@ -95,7 +96,7 @@ def compile(
     """
     held = Checkpoint(Path(checkpoint)) if checkpoint else Checkpoint()
     data = Calibration(calibration, tokenizer, random_calibration, held)
-    with held.kept():
+    with held.kept(), fewer_collections():
         return _compile(model, recipe, target, overrides, verify, until, progress, observe, data)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from sardonyx.passes.metadata import RESERVED
-from sardonyx.passes.scopes import all_nodes, scopes
+from sardonyx.passes.scopes import all_nodes, bodies, scopes
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,8 +29,8 @@ class Record:
     @property
     def reads(self) -> set[str]:
         """Names of the tensors that the node needs; bodies of If, Loop and Scan read outer ones."""
-        bodies = [node for body in self.node.subgraphs() for node in all_nodes(body)]
-        tensors = [*self.inputs, *(tensor for node in bodies for tensor in node.inputs)]
+        inner = [node for body in bodies(self.node) for node in all_nodes(body)]
+        tensors = [*self.inputs, *(tensor for node in inner for tensor in node.inputs)]
         return {tensor.name for tensor in tensors}
 
     def same(self, other: "Record") -> bool:

@@ -8,6 +8,7 @@ import onnx_graphsurgeon as gs
 from sardonyx.passes.origin import label
 from sardonyx.passes.quantize.observers.statistic import Statistic
 from sardonyx.passes.roles import Place
+from sardonyx.passes.sizes import Sizes
 from sardonyx.passes.weights import WeightView
 from sardonyx.runtime_ops.coded import CodedTensor
 from sardonyx.runtime_ops.formats import Format
@@ -135,6 +136,7 @@ class Journal:
     """Filled by passes in the order of their run. ``weights``: elements that could be encoded.
 
     ``watched``: what the driver measured for the pass that runs next, on the graph as it stands.
+    ``known``: sizes in that graph, if somebody asked for them.
     """
 
     progress: Progress = _silent
@@ -147,6 +149,13 @@ class Journal:
     kept: list[Kept] = field(default_factory=list)
     weights: int = 0
     watched: Watched = field(default_factory=dict)
+    known: Sizes | None = None
+
+    def sizes(self, graph: gs.Graph) -> Sizes:
+        """Sizes in the graph as it was before the pass that runs."""
+        if self.known is None or self.known.graph is not graph:
+            self.known = Sizes(graph)
+        return self.known
 
     def miss(self, by: str, node: gs.Node, reason: object) -> None:
         """Note, once, why a pass left a node alone."""

@@ -3,6 +3,7 @@
 import onnx_graphsurgeon as gs
 
 from sardonyx.passes.fused import MICROSOFT, is_standard
+from sardonyx.passes.scopes import bodies
 from sardonyx.runtime_ops.contrib import MEANINGS
 
 _RANDOM = frozenset(
@@ -17,7 +18,7 @@ _WRITES = "past_present_share_buffer"
 
 def is_pure_standard(node: gs.Node) -> bool:
     """Whether a node is a standard op that draws no random numbers and holds no graph."""
-    return is_standard(node) and node.op not in _RANDOM and not any(node.subgraphs())
+    return is_standard(node) and node.op not in _RANDOM and not bodies(node)
 
 
 def is_pure(node: gs.Node) -> bool:

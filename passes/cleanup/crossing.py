@@ -132,7 +132,7 @@ def cross_movements(kind: type[Crossing], by: str, graph: gs.Graph, journal: Jou
     near = (n for s in scaling for n in (*s.inputs[0].inputs, *s.outputs[0].outputs))
     if not any(map(is_movement, near)):
         return 0
-    sizes, names = Sizes(graph), {node.name for node in all_nodes(graph)}
+    sizes, names = journal.sizes(graph), {node.name for node in all_nodes(graph)}
     crossings = [kind(by, scope, sizes, names) for scope in scopes(graph)]
     rewrites = sum(crossing.cross_all() for crossing in crossings)
     replaced: Replacements = {}

@@ -22,7 +22,7 @@ from sardonyx.passes.rewrite import (
     successor,
     take_outputs,
 )
-from sardonyx.passes.scopes import all_nodes, scopes
+from sardonyx.passes.scopes import all_nodes, bodies, scopes
 from sardonyx.passes.sizes import Size, Sizes
 from sardonyx.passes.sizes.shape_rules import reshaped
 from sardonyx.passes.within import Within
@@ -58,7 +58,7 @@ class FoldShapes(Pass):
         """Fold in every graph by itself."""
         if not any(node.op in ("Shape", "Size") for node in all_nodes(graph)):
             return 0
-        sizes = Sizes(graph)
+        sizes = journal.sizes(graph)
         folds = [_Fold(graph, scope, sizes) for scope in scopes(graph)]
         for fold in folds:
             fold.fold()
@@ -162,7 +162,7 @@ class _Fold:
 
 def _is_simple(node: gs.Node) -> bool:
     """Whether a node reads no more than its inputs."""
-    return is_standard(node) and not any(node.subgraphs())
+    return is_standard(node) and not bodies(node)
 
 
 def _numbers(sizes: Sizes, node: gs.Node) -> NDArray[np.generic] | None:

@@ -16,7 +16,7 @@ from onnx_graphsurgeon.ir.tensor import SparseValues
 from sardonyx.passes.base import Pass
 from sardonyx.passes.journal import Journal
 from sardonyx.passes.rewrite import reread
-from sardonyx.passes.scopes import all_constants, all_outputs
+from sardonyx.passes.scopes import all_constants, all_outputs, bodies
 from sardonyx.passes.weights import values_of
 
 _SAMPLE = 256
@@ -56,8 +56,8 @@ def _merge(graph: gs.Graph, contents: dict[int, Hashable], seen: dict[Hashable, 
             if first is not tensor:
                 gone.add(id(tensor))
                 reread(node, slot, first)
-    bodies = [body for node in graph.nodes for body in node.subgraphs()]
-    return len(gone) + sum(_merge(body, contents, seen) for body in bodies)
+    inside = [body for node in graph.nodes for body in bodies(node)]
+    return len(gone) + sum(_merge(body, contents, seen) for body in inside)
 
 
 def _contents(constants: Iterable[gs.Constant]) -> dict[int, Hashable]:

@@ -57,7 +57,7 @@ class MergeMovements(Pass):
         """Merge from the first node to the last, so that chains of any length become one op."""
         if not any(node.op in _MERGES for node in all_nodes(graph)):
             return 0
-        work = _Work(Sizes(graph))
+        work = _Work(journal.sizes(graph))
         for scope in scopes(graph):
             work.merge(scope)
         replacements = work.replacements()

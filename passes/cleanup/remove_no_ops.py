@@ -54,7 +54,7 @@ class RemoveNoOps(Pass):
         """Remove from the first node to the last, so that whole chains go."""
         if not any(node.op in _RULES for node in all_nodes(graph)):
             return 0
-        sizes = Sizes(graph)
+        sizes = journal.sizes(graph)
         return sum(_Scope(scope, sizes).clean() for scope in scopes(graph))
 
 

@@ -9,7 +9,7 @@ from sardonyx.passes.base import Pass
 from sardonyx.passes.fused import MICROSOFT, STANDARD
 from sardonyx.passes.journal import Journal
 from sardonyx.passes.rewrite import release_all
-from sardonyx.passes.scopes import all_nodes, scopes
+from sardonyx.passes.scopes import all_nodes, bodies, scopes
 
 _OPTIONAL = {
     "Dropout": (1,),
@@ -66,8 +66,8 @@ def _sweep(graph: gs.Graph) -> int:
             kept.append(node)
             shortened += _leave_out(node, needed)
         else:
-            bodies = [inner for body in node.subgraphs() for inner in all_nodes(body)]
-            gone |= {id(held): held for held in (node, *bodies)}
+            inside = [inner for body in bodies(node) for inner in all_nodes(body)]
+            gone |= {id(held): held for held in (node, *inside)}
     removed = len(graph.nodes) - len(kept)
     release_all(list(gone.values()))
     graph.nodes = kept[::-1]

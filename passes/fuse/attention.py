@@ -27,7 +27,6 @@ from sardonyx.passes.metadata import annotate, inherit
 from sardonyx.passes.origin import label
 from sardonyx.passes.rewrite import Draft, Replacements, release, replace_nodes
 from sardonyx.passes.scopes import scopes
-from sardonyx.passes.sizes import Sizes
 
 Write = Callable[[Draft, Draft, Attention, AttentionBias], None]
 
@@ -63,7 +62,7 @@ class FuseAttention(Pass):
 
     def run(self, graph: gs.Graph, journal: Journal) -> int:
         """Fuse every attention, in the graph and in those inside it."""
-        sizes = Sizes(graph)
+        sizes = journal.sizes(graph)
         replacements: Replacements = {}
         made: list[tuple[gs.Node, int]] = []
         for scope in scopes(graph):

@@ -41,7 +41,7 @@ class FuseLinearBias(Pass):
 
     def run(self, graph: gs.Graph, journal: Journal) -> int:
         """Fuse every one."""
-        sizes = Sizes(graph)
+        sizes = journal.sizes(graph)
         replacements: Replacements = {}
         made: list[gs.Node] = []
         for scope in scopes(graph):

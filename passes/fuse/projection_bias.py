@@ -36,7 +36,7 @@ class FuseProjectionBias(Pass):
 
     def run(self, graph: gs.Graph, journal: Journal) -> int:
         """Move every bias that the cases allow."""
-        sizes = Sizes(graph)
+        sizes = journal.sizes(graph)
         nodes = [n for n in all_nodes(graph) if (n.domain, n.op) == (MICROSOFT, _OP)]
         return sum(_move(graph, node, sizes) for node in nodes)
 

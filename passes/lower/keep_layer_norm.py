@@ -44,7 +44,7 @@ class KeepLayerNorm(Pass):
 
     def run(self, graph: gs.Graph, journal: Journal) -> int:
         """Hide the length ahead of the first sum, and of every other that does not depend on it."""
-        sizes = Sizes(graph)
+        sizes = journal.sizes(graph)
         ends = all_outputs(graph)
         hidden = _downstream(filter(_hides, all_nodes(graph)), ends)
         reshapes: dict[int, tuple[gs.Node, gs.Node]] = {}

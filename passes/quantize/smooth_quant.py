@@ -83,7 +83,7 @@ class SmoothQuant(Pass):
         groups = _undecided(graph)
         if not groups:
             return 0
-        sizes, owners = Sizes(graph), Owners.of(graph)
+        sizes, owners = journal.sizes(graph), Owners.of(graph)
         chances = [_Chance.of(group, sizes, owners, journal.watched) for group in groups]
         rescale = Rescale(graph, self.name)
         for decision in self._decide_all(chances, journal):
