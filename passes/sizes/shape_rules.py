@@ -267,9 +267,12 @@ def _shape(sizes: Sizes, node: gs.Node) -> Shapes:
 
 def _attention(sizes: Sizes, node: gs.Node) -> Shapes:
     query, value = sizes.shape(node.inputs[0]), sizes.shape(node.inputs[2])
-    if query is None or value is None or len(query) != 4 or len(value) != 4:
+    heads = [node.attrs.get(f"{kind}_num_heads") for kind in ("q", "kv")]
+    if query is None or value is None or len(query) != len(value):
         return [None]
-    return [(*query[:3], value[3])]
+    if len(query) == 3 and heads[0] == heads[1]:
+        return [(*query[:2], value[2])]
+    return [(*query[:3], value[3])] if len(query) == 4 else [None]
 
 
 def _multi_head_attention(sizes: Sizes, node: gs.Node) -> Shapes:

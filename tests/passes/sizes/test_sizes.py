@@ -354,39 +354,3 @@ def test_what_an_if_chooses(text_model):
     y, z, v = map(Sizes(graph).shape, chosen)
     assert (list(map(str, y)), z[1], v) == (["N", "4"], 4, None)
     assert is_unknown(z[0])
-
-
-def test_products_with_4_bit_weights(told, text_model):
-    model = text_model(
-        """g (float[batch,length,32] X) => (float[B,L,N] Y) {
-          Y = com.microsoft.MatMulNBits <K = 32, N = 4, bits = 4, block_size = 16> (X, Q, s)
-        }""",
-        Q=np.ones((4, 2, 8), np.uint8),
-        s=np.ones(8, np.float32),
-    )
-    model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
-    assert told(model, X=floats(2, 3, 32)).shapes["Y"] == "batch, length, 4"
-
-
-QUANTIZED = """g (float[batch,length,32] X) => (float[B,L,N] Y) {
-  Q, s, z = DynamicQuantizeLinear (X)
-  I = MatMulInteger (Q, C, z)
-  F = com.microsoft.MatMulIntegerToFloat (Q, C, s, t, z)
-  D = com.microsoft.DynamicQuantizeMatMul (X, C, t)
-  q = QuantizeLinear (X, t, w)
-  r = DequantizeLinear (q, t, w)
-  p = com.microsoft.QuantizeLinear (X, t, w)
-  o = com.microsoft.DequantizeLinear (p, t, w)
-  i = Cast <to = 1> (I)
-  Y = Sum (i, F, D)
-}"""
-
-
-def test_quantized_products(told, text_model):
-    constants = {"C": np.ones((32, 4), np.int8), "t": np.float32(1), "w": np.uint8(3)}
-    model = text_model(QUANTIZED, **constants)
-    model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
-    shapes = told(model, X=floats(2, 3, 32)).shapes
-    assert {shapes[name] for name in "IFDY"} == {"batch, length, 4"}
-    assert {shapes[name] for name in "Qqrpo"} == {"batch, length, 32"}
-    assert shapes["s"] == shapes["z"] == ""
