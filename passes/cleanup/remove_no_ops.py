@@ -36,8 +36,9 @@ class RemoveNoOps(Pass):
     5. Transpose that leaves the order of axes.
     6. Slice of all of every axis, Pad by nothing, Tile by ones, Split into one.
     7. Concat, Max, Mean, Min and Sum of one.
-    8. ``x * 1``, ``x / 1``, ``x + 0``, ``x - 0`` with a constant of one element. A zero keeps its
-       sign, where a sum by 0 makes -0.0 to 0.0; onnxruntime leaves such sums out too.
+    8. ``x * 1``, ``x / 1``, ``x + 0``, ``x - 0``, ``x and true``, ``x or false`` with a constant of
+       one element. A zero keeps its sign, where a sum by 0 makes -0.0 to 0.0; onnxruntime leaves
+       such sums out too.
 
     Where y is an output of its graph, what makes x makes y instead. Does not fire where
 
@@ -226,6 +227,7 @@ def _neutral(number: float, slots: Set[int]) -> _Rule:
 
 _RULES: dict[str, _Rule] = {
     "Add": _neutral(0, {0, 1}),
+    "And": _neutral(True, {0, 1}),
     "Cast": _first(_cast),
     "CastLike": _first(_cast_like),
     "Concat": _first(_alone),
@@ -238,6 +240,7 @@ _RULES: dict[str, _Rule] = {
     "Mean": _first(_alone),
     "Min": _first(_alone),
     "Mul": _neutral(1, {0, 1}),
+    "Or": _neutral(False, {0, 1}),
     "Pad": _first(_pad),
     "Reshape": _first(_reshape),
     "Slice": _first(_slice),

@@ -90,6 +90,21 @@ def test_what_changes_something_stays(apply, text_model, nodes, constants):
     assert apply(RemoveNoOps(), text_model(TEXT.format(nodes), **constants)).rewrites == 0
 
 
+@pytest.mark.parametrize(
+    ("op", "truth", "rewrites"),
+    [("And", True, 1), ("And", False, 0), ("Or", False, 1), ("Or", True, 0), ("Xor", False, 0)],
+)
+def test_truths(cleaned, text_model, op, truth, rewrites):
+    model = text_model(
+        "g (bool[N,3] X) => (bool[N,3] Y) { a = Not (X)\n"
+        f"b = {op} (t, a)\n c = {op} (b, X)\n Y = Not (c) }}",
+        t=np.array(truth),
+    )
+    x = np.array([[True, False, True], [False, False, True]])
+    left = cleaned(RemoveNoOps(), model, {"X": x}, rewrites=rewrites)
+    assert left.count(op) == 2 - rewrites
+
+
 def test_a_sum_by_0_loses_a_sign_of_0_alone(apply, text_model, run_ort):
     before = text_model(
         "g (float[2] X) => (float[2] Y) { a = Abs (X)\n b = Neg (a)\n"
