@@ -1,0 +1,108 @@
+"""What a chip must compute: a list of layers, one a node of the graph.
+
+A chip is data and so is its work; timing, energy and trace are functions of the two.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+Format = Literal["float32", "codebook", "int8", "int16"]
+Kind = Literal["arithmetic", "special", "lookup", "move"]
+
+COLUMNS = 16
+_CELLS = COLUMNS * COLUMNS
+_ACTIVATION_BYTES: dict[Format, int] = {"float32": 4, "codebook": 4, "int8": 1, "int16": 2}
+
+
+@dataclass(frozen=True)
+class Product:
+    """``count`` times A [m, k] by W [k, n], as a batch of one MatMul.
+
+    constant: W is a weight, read from DRAM; otherwise an activation (attention scores, context).
+    format: of a stored element of W, which has ``bits`` bits; activations are float32 beside float
+    and codebook weights, and integers of the weight's format beside the others.
+    outliers: of each block of 16 columns of W, for a codebook; ``ceil(n / 16)`` of them, or none.
+    table_bytes: centroids, scales: what is stored once for all of W.
+    """
+
+    m: int
+    k: int
+    n: int
+    constant: bool
+    format: Format
+    bits: int
+    count: int = 1
+    outliers: tuple[int, ...] = ()
+    table_bytes: int = 0
+
+    @property
+    def macs(self) -> int:
+        """Multiply-accumulates, were all weights multiplied."""
+        return self.count * self.m * self.k * self.n
+
+    @property
+    def activation_bytes(self) -> int:
+        """Bytes of one element of A."""
+        return _ACTIVATION_BYTES[self.format]
+
+    def outliers_of(self, block: int) -> int:
+        """Outliers in the ``block``-th 16 columns of W."""
+        return self.outliers[block] if self.outliers else 0
+
+    def stored_bytes(self, first: int, last: int) -> int:
+        """Bytes of the column blocks [first, last) of one W in DRAM, without ``table_bytes``.
+
+        A codebook is stored in sub-matrices of 16 x 16 with padded edges: a count (1 byte), the
+        indices, the outliers (place and FP32 value: 5 bytes). A second count byte, of sub-matrices
+        with more than 254 outliers, is not counted.
+        """
+        if self.format == "codebook":
+            down = -(-self.k // COLUMNS)
+            outliers = sum(self.outliers_of(block) for block in range(first, last))
+            return (last - first) * down * (1 + _CELLS * self.bits // 8) + 5 * outliers
+        columns = min(last * COLUMNS, self.n) - first * COLUMNS
+        return -(-self.k * columns * self.bits // 8)
+
+
+@dataclass(frozen=True)
+class Vector:
+    """Everything that is no product: softmax, norms, additions, lookups, data movement.
+
+    operations: on single elements, so 0 for a pure move. bytes_in, bytes_out: activations.
+    stored_bytes: constants it reads, as they are stored (rows of a table, say); decoded_bytes:
+    the same as float32.
+    """
+
+    operations: int
+    bytes_in: int
+    bytes_out: int
+    kind: Kind
+    stored_bytes: int = 0
+    decoded_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Value:
+    """An activation that a layer writes and others read: its name in the graph, its bytes."""
+
+    name: str
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One node: its work, where it is meant to run, and which activations it reads and writes.
+
+    on: "array" asks for the array of processing elements (a chip whose array cannot do the product
+    gives it to its vector unit), "host" is outside the chip: its activations cross the DRAM.
+    reads, writes: tell which activations may stay on the chip; a layer that names none takes its
+    activations from DRAM and returns them there.
+    """
+
+    node: str
+    op: str
+    shape: str
+    work: Product | Vector
+    on: Literal["array", "vector", "host"]
+    reads: tuple[Value, ...] = ()
+    writes: tuple[Value, ...] = ()
