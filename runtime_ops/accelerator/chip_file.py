@@ -1,0 +1,138 @@
+"""Chips by name or file, with every mistake in a file said in one sentence."""
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from sardonyx.runtime_ops.accelerator.chip import Chip, Technology
+from sardonyx.runtime_ops.errors import InputError
+
+CHIPS = Path(__file__).parent / "chips"
+GOBO_MEMORY = "+gobo-memory"
+
+Checked = TypeVar("Checked", bound=BaseModel)
+
+
+def chip_names() -> list[str]:
+    """Names of the chips that come with Sardonyx."""
+    return _names(CHIPS)
+
+
+def load_chip(name: str | Path) -> Chip:
+    """The chip called ``name``, or that of a .toml file; `GOBO_MEMORY` behind it adds that.
+
+    A file names its technology as a chip is named, from its own folder. Raises InputError that
+    names the file and the field.
+    """
+    plain = str(name).removesuffix(GOBO_MEMORY)
+    path = _path(plain, CHIPS, "chip")
+    table = _read(path, "chip")
+    if isinstance(table.get("technology"), str):
+        table["technology"] = _technology(table["technology"], path.parent)
+    chip = _checked(Chip, {"name": path.stem} | table, f"chip '{plain}'")
+    return chip if plain == str(name) else _with_gobo_memory(chip)
+
+
+def _technology(name: str, folder: Path) -> Technology:
+    """A technology by name, or by a path from ``folder``."""
+    path = _path(name, CHIPS / "technology", "technology")
+    path = folder / path  # a path of ours is absolute
+    return _checked(Technology, _read(path, "technology"), f"technology '{name}'")
+
+
+def changed(chip: Chip, field: str, value: float) -> Chip:
+    """A chip with another value of one constant, ``field`` as "dram.bandwidth".
+
+    Raises InputError that names the field, where there is none or the value does not fit it.
+    """
+    table = chip.model_dump()
+    *outer, last = field.split(".")
+    inner: Any = table
+    for part in (*outer, last):
+        inner = inner.get(part) if isinstance(inner, dict) else None
+    if not (isinstance(inner, dict) and "value" in inner):
+        known = [".".join(path) for path in _constants(table)]
+        raise InputError(f"chip '{chip.name}' has no field '{field}'{_nearest(field, known)}")
+    source = f"chosen: changed from {inner['value']:g}"
+    whole = isinstance(inner["value"], int) and float(value).is_integer()
+    inner |= {"value": int(value) if whole else value, "source": source}
+    return _checked(Chip, table, f"chip '{chip.name}'")
+
+
+def _with_gobo_memory(chip: Chip) -> Chip:
+    if chip.decoder is None:
+        raise InputError(f"chip '{chip.name}' cannot take {GOBO_MEMORY}: it has no decoder")
+    return chip.model_copy(update={"name": chip.name + GOBO_MEMORY, "gobo_memory": True})
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.stem for path in folder.glob("*.toml"))
+
+
+def _path(name: str, folder: Path, kind: str) -> Path:
+    """The file of a chip or a technology."""
+    if name.endswith(".toml"):
+        return Path(name)
+    if name not in _names(folder):
+        raise InputError(
+            f"unknown {kind} '{name}'{_nearest(name, _names(folder))}; "
+            f"a {kind} of your own is a path that ends in .toml"
+        )
+    return folder / f"{name}.toml"
+
+
+def _read(path: Path, kind: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot read {kind} '{path}': {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{kind} '{path}' is not valid TOML: {error}") from error
+
+
+def _checked(model: type[Checked], table: dict[str, Any], name: str) -> Checked:
+    try:
+        return model.model_validate(table)
+    except ValidationError as error:
+        raise InputError(f"{name}: {_mistake(error)}") from error
+
+
+_TABLE = "{field} must be a table (got {input!r})"
+_MISTAKES = {
+    "extra_forbidden": "there is no field {field}",
+    "missing": "{field} is missing",
+    "model_attributes_type": _TABLE,
+    "model_type": _TABLE,
+    "union_tag_invalid": "{field}.kind is '{tag}', not one of {expected_tags}",
+    "union_tag_not_found": "{field}.kind is missing",
+    "value_error": "{field}: {error}",
+}
+"""Sentences on pydantic's errors, by type."""
+
+
+def _mistake(error: ValidationError) -> str:
+    """The first mistake of a file: the field and what is wrong with it."""
+    first = error.errors()[0]
+    # pydantic puts the kind of array behind "array"; the file does not
+    place = [p for i, p in enumerate(first["loc"]) if not (i == 1 and first["loc"][0] == "array")]
+    other = f"{{field}}: {first['msg'].replace('Input should', 'should')} (got {{input!r}})"
+    return _MISTAKES.get(first["type"], other).format(
+        field=".".join(map(str, place)), input=first["input"], **first.get("ctx", {})
+    )
+
+
+def _constants(table: dict[str, Any]) -> list[tuple[str, ...]]:
+    """The paths of all constants of a table."""
+    found: list[tuple[str, ...]] = []
+    for key, value in table.items():
+        if isinstance(value, dict):
+            found += [(key,)] if "value" in value else [(key, *p) for p in _constants(value)]
+    return found
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f": did you mean '{near[0]}'?" if near else f": there is {', '.join(known)}"
