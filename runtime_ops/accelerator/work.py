@@ -11,6 +11,7 @@ Kind = Literal["arithmetic", "special", "lookup", "move"]
 
 COLUMNS = 16
 _CELLS = COLUMNS * COLUMNS
+_OUTLIER_BYTES = 5
 _ACTIVATION_BYTES: dict[Format, int] = {"float32": 4, "codebook": 4, "int8": 1, "int16": 2}
 
 
@@ -23,6 +24,7 @@ class Product:
     and codebook weights, and integers of the weight's format beside the others.
     outliers: of each block of 16 columns of W, for a codebook; ``ceil(n / 16)`` of them, or none.
     table_bytes: centroids, scales: what is stored once for all of W.
+    output_bytes: of one element of the result; 4 for sums in float32 and int32.
     """
 
     m: int
@@ -34,6 +36,7 @@ class Product:
     count: int = 1
     outliers: tuple[int, ...] = ()
     table_bytes: int = 0
+    output_bytes: int = 4
 
     @property
     def macs(self) -> int:
@@ -45,23 +48,23 @@ class Product:
         """Bytes of one element of A."""
         return _ACTIVATION_BYTES[self.format]
 
-    def outliers_of(self, block: int) -> int:
-        """Outliers in the ``block``-th 16 columns of W."""
-        return self.outliers[block] if self.outliers else 0
+    def blocks(self, first: int, columns: int) -> tuple[int, ...]:
+        """Outliers of the blocks of 16 that hold ``columns`` columns from ``first`` on."""
+        start = first // COLUMNS
+        count = -(-columns // COLUMNS)
+        return self.outliers[start : start + count] if self.outliers else (0,) * count
 
-    def stored_bytes(self, first: int, last: int) -> int:
-        """Bytes of the column blocks [first, last) of one W in DRAM, without ``table_bytes``.
+    def container_bytes(self, depth: int, blocks: tuple[int, ...]) -> int:
+        """Bytes in DRAM of ``depth`` rows of column blocks with these outliers in all of K.
 
         A codebook is stored in sub-matrices of 16 x 16 with padded edges: a count (1 byte), the
         indices, the outliers (place and FP32 value: 5 bytes). A second count byte, of sub-matrices
-        with more than 254 outliers, is not counted.
+        with more than 254 outliers, is not counted. Of part of K, outliers are taken to be spread
+        evenly.
         """
-        if self.format == "codebook":
-            down = -(-self.k // COLUMNS)
-            outliers = sum(self.outliers_of(block) for block in range(first, last))
-            return (last - first) * down * (1 + _CELLS * self.bits // 8) + 5 * outliers
-        columns = min(last * COLUMNS, self.n) - first * COLUMNS
-        return -(-self.k * columns * self.bits // 8)
+        indices = 1 + _CELLS * self.bits // 8
+        outliers = -(-sum(blocks) * depth // self.k)
+        return len(blocks) * -(-depth // COLUMNS) * indices + _OUTLIER_BYTES * outliers
 
 
 @dataclass(frozen=True)

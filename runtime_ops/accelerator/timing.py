@@ -1,0 +1,260 @@
+"""Cycles of a product on a machine, in closed form; `stepper` is the same machine, ticking.
+
+**Tiles.** A product ``count`` x (A [m, k] by W [k, n]) is cut by a `Tiling` into *steps*. A step
+multiplies a tile of A [rows, depth] by a tile of W [depth, columns] into a tile of the result. The
+last tile along an axis is what is left. Steps follow each other in the order of ``outer``, and all
+of K before the next tile of the result, which meanwhile stays in the output buffer.
+
+**Buffers.** Each of the three buffers has two halves. While the array works on step s between one
+set of halves, the other set takes in the operands of step s + 1 and lets out the result of step
+s - 1. When both sides are done, and not before, the halves swap. So a product takes
+
+    fill     in(0)
+    steps    sum over s of max(compute(s), in(s + 1) + out(s - 1))
+    drain    out(last)
+
+in(s) holds the tiles that step s - 1 did not have; out(s) is empty but for the last of K. The
+first tile of W, if it is a weight, depends on nothing: it is loaded during the last step of the
+layer before (``ahead`` bursts), and is then no part of the fill.
+
+**Moving.** What is moved between two swaps, ``in`` and ``out`` together, takes as long as the
+slowest of three that work side by side:
+
+    DRAM     latency + bursts * burst / rate, rounded up, and 0 without bursts
+    port     bytes of operands and results that stay on the chip / port of the activation buffer
+    decoder  weights / its rate, for codebooks on a chip that decodes them on the way in
+
+A is read in place where it stays on the chip; W and results are moved between buffers. Rows of
+activations are runs of whole bursts, of their own unless the tile has whole rows; the weights of a
+tile lie together. Where ``arrays`` says what ``compute(s)`` is, a product of several matrices
+(``count``) is so many products in a row.
+
+Equations hold for steps of equal neighbours, of which an axis has at most four kinds: its first,
+its last, the one before, and the others. Column tiles with outliers differ and are added one by
+one.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product as cartesian
+from math import ceil
+
+from sardonyx.runtime_ops.accelerator.arrays import Tile, compute_cycles
+from sardonyx.runtime_ops.accelerator.machine import Gobo, Kept, Machine, Tiling
+from sardonyx.runtime_ops.accelerator.work import Product
+
+Place = tuple[int, int, int, int]
+"""Number of a step along each axis: the matrix of the batch, rows, columns, depth."""
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What is moved between two swaps: DRAM bursts in and out, bytes through the port of the
+    activation buffer, weights through the decoder."""
+
+    bursts_in: int = 0
+    bursts_out: int = 0
+    port_bytes: int = 0
+    decoded: int = 0
+
+    def __add__(self, other: "Traffic") -> "Traffic":
+        return Traffic(
+            self.bursts_in + other.bursts_in,
+            self.bursts_out + other.bursts_out,
+            self.port_bytes + other.port_bytes,
+            self.decoded + other.decoded,
+        )
+
+    def cycles(self, machine: Machine) -> int:
+        """How long it takes, as the module says."""
+        bursts, memory = self.bursts_in + self.bursts_out, machine.memory
+        dram = memory.latency + ceil(bursts * memory.burst / memory.rate) if bursts else 0
+        port = -(-self.port_bytes // machine.port.activations)
+        return max(dram, port, -(-self.decoded // (machine.decoder or 1)))
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Between two swaps: cycles of the array and of what is moved meanwhile."""
+
+    compute: int
+    memory: int
+    traffic: Traffic
+
+    @property
+    def cycles(self) -> int:
+        return max(self.compute, self.memory)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A product on a machine, cut and placed. Equations are its methods."""
+
+    machine: Machine
+    product: Product
+    tiling: Tiling
+    kept: Kept
+
+    def first_weights(self) -> Traffic:
+        """The first tile of W and its tables, which a layer before may load if W is a weight."""
+        return self._weights((0, 0, 0, 0)) + Traffic(
+            self._bursts(1, self.product.table_bytes, True)
+        )
+
+    def phases(
+        self, ready: bool, ahead: Traffic, every: bool = False
+    ) -> Iterator[tuple[int, Phase]]:
+        """How many times each phase occurs, in order: fill, kinds of steps (or every step), drain.
+
+        ready: the first weights were loaded ahead. ahead: what the last step loads for the next
+        layer.
+        """
+        start = self._inputs((0, 0, 0, 0))
+        if not (ready and self.product.constant):
+            start += self.first_weights()
+        yield 1, self._phase(0, start)
+        for times, place in self._places(every):
+            following, before = self._next(place), self._previous(place)
+            moved = ahead if following is None else self._changed(place, following)
+            if before is not None:
+                moved += self._result(before)
+            yield times, self._phase(self._compute(place), moved)
+        yield 1, self._phase(0, self._result(self._last))
+
+    def _phase(self, compute: int, moved: Traffic) -> Phase:
+        return Phase(compute, moved.cycles(self.machine), moved)
+
+    # places
+
+    @cached_property
+    def extents(self) -> Place:
+        """How many tiles along each axis."""
+        product, tiling = self.product, self.tiling
+        return (
+            product.count,
+            -(-product.m // tiling.rows),
+            -(-product.n // tiling.columns),
+            -(-product.k // tiling.depth),
+        )
+
+    @cached_property
+    def _order(self) -> tuple[int, ...]:
+        """Axes, the slowest first."""
+        return (0, 2, 1, 3) if self.tiling.outer == "columns" else (0, 1, 2, 3)
+
+    @cached_property
+    def _last(self) -> Place:
+        a, b, c, d = self.extents
+        return a - 1, b - 1, c - 1, d - 1
+
+    def _places(self, every: bool) -> Iterator[tuple[int, Place]]:
+        """Steps in order with how many like it there are (or every one)."""
+        kinds = [
+            _kinds(extent, every or (axis == 2 and bool(self.product.outliers)))
+            for axis, extent in enumerate(self.extents)
+        ]
+        for chosen in cartesian(*(kinds[axis] for axis in self._order)):
+            times = 1
+            place = [0, 0, 0, 0]
+            for axis, (number, alike) in zip(self._order, chosen, strict=True):
+                place[axis] = number
+                times *= alike
+            yield times, (place[0], place[1], place[2], place[3])
+
+    def _next(self, place: Place) -> Place | None:
+        found = list(place)
+        for axis in reversed(self._order):
+            if found[axis] + 1 < self.extents[axis]:
+                found[axis] += 1
+                return found[0], found[1], found[2], found[3]
+            found[axis] = 0
+        return None
+
+    def _previous(self, place: Place) -> Place | None:
+        found = list(place)
+        for axis in reversed(self._order):
+            if found[axis]:
+                found[axis] -= 1
+                return found[0], found[1], found[2], found[3]
+            found[axis] = self.extents[axis] - 1
+        return None
+
+    # work and traffic of a step
+
+    def _sizes(self, place: Place) -> tuple[int, int, int]:
+        """Rows, columns and depth of a step."""
+        product, tiling = self.product, self.tiling
+        return (
+            min(tiling.rows, product.m - place[1] * tiling.rows),
+            min(tiling.columns, product.n - place[2] * tiling.columns),
+            min(tiling.depth, product.k - place[3] * tiling.depth),
+        )
+
+    def _compute(self, place: Place) -> int:
+        rows, columns, depth = self._sizes(place)
+        blocks = self.product.blocks(place[2] * self.tiling.columns, columns)
+        tile = Tile(rows, depth, columns, blocks)
+        return compute_cycles(self.machine, self.product, tile, self.tiling.split)
+
+    def _changed(self, old: Place, new: Place) -> Traffic:
+        """Operands of a step that the step before did not have."""
+        traffic = Traffic()
+        if (old[0], old[1], old[3]) != (new[0], new[1], new[3]):
+            traffic += self._inputs(new)
+        if (old[0], old[2], old[3]) != (new[0], new[2], new[3]):
+            traffic += self._weights(new)
+        return traffic
+
+    def _inputs(self, place: Place) -> Traffic:
+        if self.kept.inputs:
+            return Traffic()
+        rows, _, depth = self._sizes(place)
+        width = self.product.activation_bytes
+        return Traffic(bursts_in=self._bursts(rows, depth * width, depth == self.product.k))
+
+    def _weights(self, place: Place) -> Traffic:
+        product = self.product
+        _, columns, depth = self._sizes(place)
+        width = weight_bytes(self.machine, product)
+        if not product.constant:
+            nbytes = depth * columns * product.activation_bytes
+            if self.kept.weights:
+                return Traffic(port_bytes=nbytes)
+            row = columns * product.activation_bytes
+            return Traffic(bursts_in=self._bursts(depth, row, columns == product.n))
+        if width is not None:
+            return Traffic(bursts_in=self._bursts(1, depth * columns * width, True))
+        blocks = product.blocks(place[2] * self.tiling.columns, columns)
+        return Traffic(
+            bursts_in=self._bursts(1, product.container_bytes(depth, blocks), True),
+            decoded=depth * columns if self.machine.decoder else 0,
+        )
+
+    def _result(self, place: Place) -> Traffic:
+        if place[3] != self._last[3]:
+            return Traffic()
+        rows, columns, _ = self._sizes(place)
+        row = columns * self.product.output_bytes
+        if self.kept.outputs:
+            return Traffic(port_bytes=rows * row)
+        return Traffic(bursts_out=self._bursts(rows, row, columns == self.product.n))
+
+    def _bursts(self, rows: int, row_bytes: int, together: bool) -> int:
+        """Bursts of some rows, which lie together or apart."""
+        burst = self.machine.memory.burst
+        return -(-rows * row_bytes // burst) if together else rows * -(-row_bytes // burst)
+
+
+def weight_bytes(machine: Machine, product: Product) -> int | None:
+    """Bytes of a weight in DRAM, None of a codebook that travels as indices and outliers."""
+    if product.format == "codebook":
+        return None if machine.decoder or isinstance(machine.array, Gobo) else 4
+    return -(-product.bits // 8)
+
+
+def _kinds(extent: int, every: bool) -> list[tuple[int, int]]:
+    """Numbers along an axis, each with how many are like it."""
+    if every or extent <= 4:
+        return [(number, 1) for number in range(extent)]
+    return [(0, 1), (1, extent - 3), (extent - 2, 1), (extent - 1, 1)]
