@@ -125,6 +125,11 @@ class Plan:
     def _phase(self, compute: int, moved: Traffic) -> Phase:
         return Phase(compute, moved.cycles(self.machine), moved)
 
+    def tiles(self) -> Iterator[tuple[int, Tile]]:
+        """How many times the array works on each kind of tile."""
+        for times, place in self._places(every=False):
+            yield times, self._tile(place)
+
     # places
 
     @cached_property
@@ -191,11 +196,13 @@ class Plan:
             min(tiling.depth, product.k - place[3] * tiling.depth),
         )
 
-    def _compute(self, place: Place) -> int:
+    def _tile(self, place: Place) -> Tile:
         rows, columns, depth = self._sizes(place)
         blocks = self.product.blocks(place[2] * self.tiling.columns, columns)
-        tile = Tile(rows, depth, columns, blocks)
-        return compute_cycles(self.machine, self.product, tile, self.tiling.split)
+        return Tile(rows, depth, columns, blocks)
+
+    def _compute(self, place: Place) -> int:
+        return compute_cycles(self.machine, self.product, self._tile(place), self.tiling.split)
 
     def _changed(self, old: Place, new: Place) -> Traffic:
         """Operands of a step that the step before did not have."""

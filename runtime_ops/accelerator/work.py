@@ -98,8 +98,9 @@ class Layer:
 
     on: "array" asks for the array of processing elements (a chip whose array cannot do the product
     gives it to its vector unit), "host" is outside the chip: its activations cross the DRAM.
-    reads, writes: tell which activations may stay on the chip; a layer that names none takes its
-    activations from DRAM and returns them there.
+    reads, writes: its activations, which may then stay on the chip; of a product first A, then W
+    if that is an activation too. What a layer does not name comes from DRAM and goes there, and so
+    does what nobody reads.
     """
 
     node: str
