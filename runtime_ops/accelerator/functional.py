@@ -99,7 +99,7 @@ def lookup(ids: NDArray[np.integer[Any]], weight: Weight) -> Floats:
     ends = weight.starts[1:]
     values = [weight.values[weight.starts[n] : ends[n]] for n in flat % len(ends)]
     rows[codes == outlier] = np.concatenate([*values, weight.values[:0]])
-    found: Floats = rows.reshape(*ids.shape, -1)
+    found: Floats = rows.reshape(*ids.shape, codes.shape[1])
     return found
 
 
@@ -123,6 +123,7 @@ def product(a: NDArray[np.floating[Any]], weight: Weight) -> NDArray[np.floating
     return result
 
 
+@np.errstate(over="ignore", invalid="ignore")  # infinite activations are the model's affair
 def _columns(rows: Floats, weight: Weight, columns: range, out: Floats) -> None:
     """Fill rows ``columns`` of ``out`` [N, M] from A turned, ``rows`` [K, M]; M is even."""
     codes = weight.centroids.shape[1]
