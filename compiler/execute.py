@@ -3,7 +3,7 @@
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -13,12 +13,16 @@ from numpy.typing import NDArray
 from sardonyx.compiler.check_model import first_line
 from sardonyx.compiler.quiet_session import quiet_session
 from sardonyx.runtime_ops import Native, Session, session
+from sardonyx.runtime_ops.accelerator.session import accelerator_session
 from sardonyx.runtime_ops.errors import InputError
 from sardonyx.runtime_ops.ops import DOMAIN
 from sardonyx.runtime_ops.reference import reference_session
 
-Backend = Literal["onnxruntime", "reference"]
+Backend = Literal["onnxruntime", "reference", "accelerator"]
 Arrays = dict[str, NDArray[np.generic]]
+
+_NUMPY = {"reference": reference_session, "accelerator": accelerator_session}
+"""The backends that run here, not in onnxruntime."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +37,9 @@ def execute(model: Path, inputs: Arrays, backend: Backend = "onnxruntime") -> Ex
     """Run ``model``.
 
     ``onnxruntime``: as users deploy it, with the native ops where they can be used. ``reference``:
-    the numpy definitions, slow. Raises InputError where the model does not load or ``inputs`` do
-    not fit it.
+    the numpy definitions, slow. ``accelerator``: the GOBO ops as GOBO's chip computes them, all
+    others by their numpy definitions. Raises InputError where the model does not load or
+    ``inputs`` do not fit it, or holds nothing for the accelerator.
     """
     if not model.is_file():
         raise InputError(f"there is no model '{model}'")
@@ -46,11 +51,16 @@ def execute(model: Path, inputs: Arrays, backend: Backend = "onnxruntime") -> Ex
         raise InputError(f"onnxruntime cannot load '{model}': {first_line(error)}") from error
     feeds = fitting({info.name: info for info in runs.get_inputs()}, inputs)
     names = [info.name for info in runs.get_outputs()]
+    if backend == "accelerator" and not _holds_our_ops(model):
+        raise InputError(
+            f"'{model}' holds nothing that the accelerator runs: "
+            "compile it with --recipe gobo, gobo4 or gobo-roberta"
+        )
     try:
-        if backend == "onnxruntime":
-            results = runs.run(names, feeds)
-        else:
-            results = reference_session(onnx.load(model)).run(names, feeds)
+        executor: Any = _NUMPY[backend](onnx.load(model)) if backend in _NUMPY else runs
+        results = executor.run(names, feeds)
+    except InputError:
+        raise
     except Exception as error:
         raise InputError(f"'{model}' does not run on these inputs: {first_line(error)}") from error
     native = runs.native if isinstance(runs, Session) and _holds_our_ops(model) else None

@@ -1,6 +1,6 @@
 """The reference executor: onnx's own evaluator with our ops. It defines what a graph computes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -29,13 +29,17 @@ def _op_run(domain: str, name: str, meaning: Meaning) -> type[OpRun]:
     return type(name, (OpRun,), {"op_domain": domain, "_run": _run})
 
 
-def reference_session(model: onnx.ModelProto | str) -> ReferenceEvaluator:
+def reference_session(
+    model: onnx.ModelProto | str, meanings: Mapping[str, Meaning] | None = None
+) -> ReferenceEvaluator:
     """An evaluator whose ``run(output_names, feeds)`` follows the numpy definitions.
 
     ``model``: a model or the path of one. Contrib ops of onnxruntime run by `contrib.MEANINGS`;
-    local functions of other domains by their bodies.
+    local functions of other domains by their bodies. ``meanings``: of all our ops, by name, where
+    these are not to run by their own.
     """
-    ops = [_op_run(DOMAIN, name, op.meaning) for name, op in OPS.items()]
+    meanings = meanings or {name: op.meaning for name, op in OPS.items()}
+    ops = [_op_run(DOMAIN, name, meaning) for name, meaning in meanings.items()]
     ops += [_op_run("com.microsoft", name, meaning) for name, meaning in MEANINGS.items()]
     # onnxruntime writes this one into the standard domain
     ops.append(_op_run("", "SimplifiedLayerNormalization", simplified_layer_norm))

@@ -23,6 +23,7 @@ class Backend(StrEnum):
 
     onnxruntime = "onnxruntime"
     reference = "reference"
+    accelerator = "accelerator"
 
 
 def run_model(
@@ -37,7 +38,10 @@ def run_model(
         Path | None, typer.Option("-o", "--output", help="Where to write the outputs (.npz).")
     ] = None,
     backend: Annotated[
-        Backend, typer.Option(help="onnxruntime, or the numpy definitions (slow).")
+        Backend,
+        typer.Option(
+            help="onnxruntime, the numpy definitions (slow), or GOBO's chip (for gobo recipes)."
+        ),
     ] = Backend.onnxruntime,
 ) -> None:
     """Run MODEL; print its outputs' shapes and ranges, and write them where -o says."""

@@ -55,16 +55,19 @@ def test_it_is_quiet_in_a_pipe(real):
 def test_the_backends_agree_on_it(real, cli, tokens, folder, run_ort, minilm):
     out = real[3]
     np.savez(folder / "in.npz", **tokens)
-    for backend in ("onnxruntime", "reference"):
+    backends = ("onnxruntime", "reference", "accelerator")
+    for backend in backends:
         ran = cli("run", out, "--input", "in.npz", "-o", f"{backend}.npz", "--backend", backend)
         assert (ran.code, ran.err) == (0, "")
         assert f"({backend}" in ran.out
-    ort, reference = map(read_arrays, map(Path, ("onnxruntime.npz", "reference.npz")))
-    assert list(ort) == list(reference) == [v.name for v in onnx.load(out).graph.output]
+    ort, *others = (read_arrays(Path(f"{backend}.npz")) for backend in backends)
+    names = [value.name for value in onnx.load(out).graph.output]
+    assert [list(found) for found in (ort, *others)] == [names] * 3
     want = run_ort(minilm, tokens)
     for name, plain in zip(ort, want, strict=True):
-        # two runtimes add up in different orders through three layers
-        assert np.allclose(ort[name], reference[name], rtol=0, atol=1e-5 * np.abs(plain).max())
+        for other in others:
+            # two runtimes add up in different orders through three layers
+            assert np.allclose(ort[name], other[name], rtol=0, atol=1e-5 * np.abs(plain).max())
         assert ort[name].dtype == plain.dtype
     pooled, plain = ort["461"], want[3]
     cosine = (

@@ -1,4 +1,4 @@
-"""sardonyx run: what it says of the native ops."""
+"""sardonyx run: what it says of the native ops; the accelerator as a backend."""
 
 import numpy as np
 import onnx
@@ -71,3 +71,36 @@ def test_an_unknown_cpu(compiled, refused, monkeypatch):
     monkeypatch.setenv("SARDONYX_CPU", "mmx")
     text = refused("run", "c.onnx", "--input", "in.npz")
     assert text == "SARDONYX_CPU is 'mmx': it may be scalar, avx2, avx512"
+
+
+def test_the_accelerator(said):
+    said("c.onnx")
+    plain = np.load("out.npz")["Y"]
+    title, text = said("c.onnx", "--backend", "accelerator")
+    assert title.rstrip() == "Outputs of c.onnx (accelerator)"
+    assert NOT_USED not in text
+    # 64 products of about 0.04^2, added in another order
+    np.testing.assert_allclose(np.load("out.npz")["Y"], plain, rtol=0, atol=1e-6)
+
+
+def test_nothing_for_the_accelerator(compiled, refused):
+    text = refused("run", "m.onnx", "--input", "in.npz", "--backend", "accelerator")
+    assert text == (
+        "'m.onnx' holds nothing that the accelerator runs: "
+        "compile it with --recipe gobo, gobo4 or gobo-roberta"
+    )
+
+
+def test_the_accelerator_takes_no_doubles(text_model, normal, folder, cli, refused):
+    model = MATMUL.replace("float", "double")
+    onnx.save(text_model(model, W=normal(64, 96, dtype=np.float64)), "m.onnx")
+    np.savez("in.npz", X=normal(5, 64, dtype=np.float64))
+    assert cli("compile", "m.onnx", "--recipe", "gobo", "-o", "c.onnx").code == 0
+    text = refused("run", "c.onnx", "--input", "in.npz", "--backend", "accelerator")
+    assert text == "GOBO's chip computes in float32, not in float64"
+
+
+def test_inputs_that_do_not_fit_the_accelerator(compiled, refused):
+    np.savez("bad.npz", X=np.zeros((5, 63), np.float32))
+    text = refused("run", "c.onnx", "--input", "bad.npz", "--backend", "accelerator")
+    assert text.startswith("input 'X' has shape [5, 63], the model wants")

@@ -1,4 +1,4 @@
-"""Models of one GOBO op."""
+"""Weights in GOBO form, and models of one GOBO op."""
 
 from __future__ import annotations
 
