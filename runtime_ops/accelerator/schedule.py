@@ -92,7 +92,7 @@ def _ranked(machine: Machine, product: Product, kept: Kept, room: int) -> tuple[
 
     def cost(tiling: Tiling) -> tuple[int, int]:
         phases = list(Plan(machine, product, tiling, kept).phases(True, Traffic()))
-        bursts = sum(times * (p.traffic.bursts_in + p.traffic.bursts_out) for times, p in phases)
+        bursts = sum(times * phase.traffic.bursts for times, phase in phases)
         return sum(times * phase.cycles for times, phase in phases), bursts
 
     for halvings in range(_HALVINGS):

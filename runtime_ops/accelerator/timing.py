@@ -40,7 +40,7 @@ from functools import cached_property
 from itertools import product as cartesian
 from math import ceil
 
-from sardonyx.runtime_ops.accelerator.arrays import Tile, compute_cycles
+from sardonyx.runtime_ops.accelerator.arrays import Tile, compute_cycles, first_round
 from sardonyx.runtime_ops.accelerator.machine import Gobo, Kept, Machine, Tiling
 from sardonyx.runtime_ops.accelerator.work import Product
 
@@ -50,41 +50,82 @@ Place = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Traffic:
-    """What is moved between two swaps: DRAM bursts in and out, bytes through the port of the
-    activation buffer, weights through the decoder."""
+    """What is moved between two swaps: DRAM bursts of inputs, weights and results, bytes through
+    the port of the activation buffer, weights through the decoder."""
 
-    bursts_in: int = 0
-    bursts_out: int = 0
+    inputs: int = 0
+    weights: int = 0
+    results: int = 0
     port_bytes: int = 0
     decoded: int = 0
 
     def __add__(self, other: "Traffic") -> "Traffic":
         return Traffic(
-            self.bursts_in + other.bursts_in,
-            self.bursts_out + other.bursts_out,
+            self.inputs + other.inputs,
+            self.weights + other.weights,
+            self.results + other.results,
             self.port_bytes + other.port_bytes,
             self.decoded + other.decoded,
         )
 
+    def __mul__(self, times: int) -> "Traffic":
+        return Traffic(
+            self.inputs * times,
+            self.weights * times,
+            self.results * times,
+            self.port_bytes * times,
+            self.decoded * times,
+        )
+
+    @property
+    def bursts(self) -> int:
+        return self.inputs + self.weights + self.results
+
+    def dram_cycles(self, machine: Machine) -> int:
+        """How long DRAM takes."""
+        memory = machine.memory
+        if not self.bursts:
+            return 0
+        return memory.latency + ceil(self.bursts * memory.burst / memory.rate)
+
     def cycles(self, machine: Machine) -> int:
         """How long it takes, as the module says."""
-        bursts, memory = self.bursts_in + self.bursts_out, machine.memory
-        dram = memory.latency + ceil(bursts * memory.burst / memory.rate) if bursts else 0
         port = -(-self.port_bytes // machine.port.activations)
-        return max(dram, port, -(-self.decoded // (machine.decoder or 1)))
+        decoder = -(-self.decoded // (machine.decoder or 1))
+        return max(self.dram_cycles(machine), port, decoder)
 
 
 @dataclass(frozen=True)
 class Phase:
-    """Between two swaps: cycles of the array and of what is moved meanwhile."""
+    """Between two swaps: cycles of the array and of what is moved meanwhile.
+
+    traffic: of the layer itself; dram: cycles of DRAM, with what is loaded ahead; adding: those of
+    ``compute`` before the first sums meet an SPU, which is all of it on an array without.
+    """
 
     compute: int
     memory: int
     traffic: Traffic
+    dram: int
+    adding: int
 
     @property
     def cycles(self) -> int:
         return max(self.compute, self.memory)
+
+
+def phase(
+    machine: Machine, moved: Traffic, ahead: Traffic, compute: int = 0, adding: int | None = None
+) -> Phase:
+    """What happens between two swaps."""
+    everything = moved + ahead
+    return Phase(
+        compute,
+        everything.cycles(machine),
+        moved,
+        everything.dram_cycles(machine),
+        compute if adding is None else adding,
+    )
 
 
 @dataclass(frozen=True)
@@ -98,9 +139,8 @@ class Plan:
 
     def first_weights(self) -> Traffic:
         """The first tile of W and its tables, which a layer before may load if W is a weight."""
-        return self._weights((0, 0, 0, 0)) + Traffic(
-            self._bursts(1, self.product.table_bytes, True)
-        )
+        tables = self._bursts(1, self.product.table_bytes, True)
+        return self._weights((0, 0, 0, 0)) + Traffic(weights=tables)
 
     def phases(
         self, ready: bool, ahead: Traffic, every: bool = False
@@ -113,17 +153,16 @@ class Plan:
         start = self._inputs((0, 0, 0, 0))
         if not (ready and self.product.constant):
             start += self.first_weights()
-        yield 1, self._phase(0, start)
+        machine, none = self.machine, Traffic()
+        yield 1, phase(machine, start, none)
         for times, place in self._places(every):
             following, before = self._next(place), self._previous(place)
-            moved = ahead if following is None else self._changed(place, following)
+            moved = none if following is None else self._changed(place, following)
             if before is not None:
                 moved += self._result(before)
-            yield times, self._phase(self._compute(place), moved)
-        yield 1, self._phase(0, self._result(self._last))
-
-    def _phase(self, compute: int, moved: Traffic) -> Phase:
-        return Phase(compute, moved.cycles(self.machine), moved)
+            during = ahead if following is None else none
+            yield times, phase(machine, moved, during, *self._compute(place))
+        yield 1, phase(machine, self._result(self._last), none)
 
     def tiles(self) -> Iterator[tuple[int, Tile]]:
         """How many times the array works on each kind of tile."""
@@ -201,8 +240,10 @@ class Plan:
         blocks = self.product.blocks(place[2] * self.tiling.columns, columns)
         return Tile(rows, depth, columns, blocks)
 
-    def _compute(self, place: Place) -> int:
-        return compute_cycles(self.machine, self.product, self._tile(place), self.tiling.split)
+    def _compute(self, place: Place) -> tuple[int, int]:
+        """Cycles of the array, and those before the first sums."""
+        work = self.machine, self.product, self._tile(place), self.tiling.split
+        return compute_cycles(*work), first_round(*work)
 
     def _changed(self, old: Place, new: Place) -> Traffic:
         """Operands of a step that the step before did not have."""
@@ -218,7 +259,7 @@ class Plan:
             return Traffic()
         rows, _, depth = self._sizes(place)
         width = self.product.activation_bytes
-        return Traffic(bursts_in=self._bursts(rows, depth * width, depth == self.product.k))
+        return Traffic(inputs=self._bursts(rows, depth * width, depth == self.product.k))
 
     def _weights(self, place: Place) -> Traffic:
         product = self.product
@@ -229,12 +270,12 @@ class Plan:
             if self.kept.weights:
                 return Traffic(port_bytes=nbytes)
             row = columns * product.activation_bytes
-            return Traffic(bursts_in=self._bursts(depth, row, columns == product.n))
+            return Traffic(weights=self._bursts(depth, row, columns == product.n))
         if width is not None:
-            return Traffic(bursts_in=self._bursts(1, depth * columns * width, True))
+            return Traffic(weights=self._bursts(1, depth * columns * width, True))
         blocks = product.blocks(place[2] * self.tiling.columns, columns)
         return Traffic(
-            bursts_in=self._bursts(1, product.container_bytes(depth, blocks), True),
+            weights=self._bursts(1, product.container_bytes(depth, blocks), True),
             decoded=depth * columns if self.machine.decoder else 0,
         )
 
@@ -245,7 +286,7 @@ class Plan:
         row = columns * self.product.output_bytes
         if self.kept.outputs:
             return Traffic(port_bytes=rows * row)
-        return Traffic(bursts_out=self._bursts(rows, row, columns == self.product.n))
+        return Traffic(results=self._bursts(rows, row, columns == self.product.n))
 
     def _bursts(self, rows: int, row_bytes: int, together: bool) -> int:
         """Bursts of some rows, which lie together or apart."""

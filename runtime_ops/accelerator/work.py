@@ -11,7 +11,7 @@ Kind = Literal["arithmetic", "special", "lookup", "move"]
 
 COLUMNS = 16
 _CELLS = COLUMNS * COLUMNS
-_OUTLIER_BYTES = 5
+OUTLIER_BYTES = 5
 _ACTIVATION_BYTES: dict[Format, int] = {"float32": 4, "codebook": 4, "int8": 1, "int16": 2}
 
 
@@ -64,7 +64,7 @@ class Product:
         """
         indices = 1 + _CELLS * self.bits // 8
         outliers = -(-sum(blocks) * depth // self.k)
-        return len(blocks) * -(-depth // COLUMNS) * indices + _OUTLIER_BYTES * outliers
+        return len(blocks) * -(-depth // COLUMNS) * indices + OUTLIER_BYTES * outliers
 
 
 @dataclass(frozen=True)
