@@ -5,7 +5,7 @@ decoder is a table of 16 centroids for each weight that it decodes in a cycle. T
 row-stationary PE keeps weights in are SRAM; those of inputs and sums are registers.
 """
 
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 
 from sardonyx.runtime_ops.accelerator.chip import (
     Chip,
@@ -32,12 +32,12 @@ class Area:
     decoder: float = 0
 
     def __add__(self, other: "Area") -> "Area":
-        pairs = zip(astuple(self), astuple(other), strict=True)
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
         return Area(*(mine + others for mine, others in pairs))
 
     @property
     def total(self) -> float:
-        return float(sum(astuple(self)))
+        return float(sum(vars(self).values()))
 
 
 def area_of(chip: Chip) -> Area:

@@ -90,11 +90,12 @@ def compute_cycles(machine: Machine, product: Product, tile: Tile, split: int) -
             return tile.rows * -(-tile.columns // lanes) * tile.depth * stall
 
 
-def first_round(machine: Machine, product: Product, tile: Tile, split: int) -> int:
-    """Cycles before the first sums reach an SPU; all of them on an array without SPUs."""
-    if isinstance(machine.array, Gobo):
-        return _adding(machine.array, machine.port, product.bits, tile, split)
-    return compute_cycles(machine, product, tile, split)
+def first_round(array: Gobo, port: PerBuffer, bits: int, tile: Tile, split: int) -> int:
+    """K' of the module: cycles before the first sums reach an SPU."""
+    at_once = min(array.tiles // split, len(tile.outliers))
+    indices = -(-at_once * COLUMNS * bits // 8)
+    activations = min(split, tile.rows) * SUM_BYTES
+    return tile.depth * max(_waits(activations, port.activations), _waits(indices, port.weights))
 
 
 def _waits(nbytes: int, port: int) -> int:
@@ -102,19 +103,11 @@ def _waits(nbytes: int, port: int) -> int:
     return -(-nbytes // port)
 
 
-def _adding(array: Gobo, port: PerBuffer, bits: int, tile: Tile, split: int) -> int:
-    """K' of the module."""
-    at_once = min(array.tiles // split, len(tile.outliers))
-    indices = -(-at_once * COLUMNS * bits // 8)
-    activations = min(split, tile.rows) * SUM_BYTES
-    return tile.depth * max(_waits(activations, port.activations), _waits(indices, port.weights))
-
-
 def _gobo(array: Gobo, port: PerBuffer, bits: int, tile: Tile, split: int) -> int:
     abreast = array.tiles // split
     groups = min(split, tile.rows)
     at_once = min(abreast, len(tile.outliers))
-    adding = _adding(array, port, bits, tile, split)
+    adding = first_round(array, port, bits, tile, split)
     leaving = _waits(groups * at_once * COLUMNS * SUM_BYTES, port.outputs)
     edge = tile.columns - (len(tile.outliers) - 1) * COLUMNS
     finishing = [

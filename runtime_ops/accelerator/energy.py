@@ -22,7 +22,7 @@ a memory too, charged by the byte.
 """
 
 from collections.abc import Callable
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
 from math import log
 
@@ -58,15 +58,15 @@ class Energy:
     host: float = 0
 
     def __add__(self, other: "Energy") -> "Energy":
-        pairs = zip(astuple(self), astuple(other), strict=True)
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
         return Energy(*(mine + others for mine, others in pairs))
 
     def __mul__(self, times: int) -> "Energy":
-        return Energy(*(times * mine for mine in astuple(self)))
+        return Energy(*(times * mine for mine in vars(self).values()))
 
     @property
     def total(self) -> float:
-        return float(sum(astuple(self)))
+        return float(sum(vars(self).values()))
 
 
 def access_pj(technology: Technology, capacity: float) -> float:

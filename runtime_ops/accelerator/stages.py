@@ -28,9 +28,10 @@ from sardonyx.runtime_ops.accelerator.machine import (
     Tiling,
     array_takes,
 )
-from sardonyx.runtime_ops.accelerator.schedule import tiling_of
+from sardonyx.runtime_ops.accelerator.schedule import cost_of, least_cost, tiling_of
 from sardonyx.runtime_ops.accelerator.timing import Phase, Plan, Traffic, phase
 from sardonyx.runtime_ops.accelerator.work import Layer, Product, Value, Vector
+from sardonyx.runtime_ops.errors import InputError
 
 Unit = Literal["array", "vector", "host"]
 
@@ -129,9 +130,31 @@ def stage_of(chip: Chip, machine: Machine, layer: Layer, kept: frozenset[str], r
     return _product(chip, machine, layer, layer.work, kept, room)
 
 
+def cost_of_layer(
+    chip: Chip, machine: Machine, layer: Layer, kept: frozenset[str], room: int
+) -> float:
+    """Cost of a layer as `stage_of` would place it; infinite where a buffer holds no tile."""
+    if isinstance(layer.work, Product) and layer.on != "host":
+        _, on, where = _placed(chip, machine, layer, layer.work, kept)
+        return least_cost(on, layer.work, where, room)
+    return cost_of(stage_of(chip, machine, layer, kept, room).phases(True, Traffic()))
+
+
 def _product(
     chip: Chip, machine: Machine, layer: Layer, work: Product, kept: frozenset[str], room: int
 ) -> ProductStage:
+    unit, on, where = _placed(chip, machine, layer, work, kept)
+    try:
+        tiling = tiling_of(on, work, where, room)
+    except InputError as error:
+        raise InputError(f"chip '{chip.name}' cannot run '{layer.node}': {error}") from error
+    return ProductStage(chip, unit, Plan(on, work, tiling, where))
+
+
+def _placed(
+    chip: Chip, machine: Machine, layer: Layer, work: Product, kept: frozenset[str]
+) -> tuple[Unit, Machine, Kept]:
+    """The unit that does a product, as a machine, and which operands are on the chip."""
     unit: Unit = "array" if layer.on == "array" and array_takes(chip, work) else "vector"
     if unit == "vector":
         machine = replace(machine, array=Lanes(chip.vector.lanes.value))
@@ -141,8 +164,7 @@ def _product(
         weights=stays[1:2] == [True] and not work.constant,
         outputs=any(value.name in kept for value in layer.writes),
     )
-    tiling = tiling_of(machine, work, where, room)
-    return ProductStage(chip, unit, Plan(machine, work, tiling, where))
+    return unit, machine, where
 
 
 def _on_vector(

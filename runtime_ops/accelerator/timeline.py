@@ -19,8 +19,8 @@ from sardonyx.runtime_ops.accelerator.chip import (
 )
 from sardonyx.runtime_ops.accelerator.energy import Energy, traffic_energy
 from sardonyx.runtime_ops.accelerator.machine import Tiling, machine_of
-from sardonyx.runtime_ops.accelerator.schedule import residents
-from sardonyx.runtime_ops.accelerator.stages import Stage, Unit, stage_of
+from sardonyx.runtime_ops.accelerator.residents import residents
+from sardonyx.runtime_ops.accelerator.stages import Stage, Unit, cost_of_layer, stage_of
 from sardonyx.runtime_ops.accelerator.timing import Traffic
 from sardonyx.runtime_ops.accelerator.work import Layer, Product
 
@@ -135,10 +135,14 @@ def simulate(chip: Chip, layers: Sequence[Layer]) -> Timeline:
     Raises InputError where a buffer of the chip holds not one tile of a product.
     """
     machine = machine_of(chip)
-    stays = residents(layers, machine.capacity.activations)
+
+    def cost(layer: Layer, kept: frozenset[str], room: int) -> float:
+        return cost_of_layer(chip, machine, layer, kept, room)
+
+    stay = residents(layers, machine.capacity.activations, cost)
     stages = [
-        stage_of(chip, machine, layer, stays.names, machine.capacity.activations - nbytes)
-        for layer, nbytes in zip(layers, stays.nbytes, strict=True)
+        stage_of(chip, machine, layer, stay.names, room)
+        for layer, room in zip(layers, stay.room, strict=True)
     ]
     coming = [stage.first_weights() for stage in stages[1:]] + [Traffic()]
     runs = tuple(

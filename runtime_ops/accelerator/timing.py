@@ -38,7 +38,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product as cartesian
-from math import ceil
 
 from sardonyx.runtime_ops.accelerator.arrays import Tile, compute_cycles, first_round
 from sardonyx.runtime_ops.accelerator.machine import Gobo, Kept, Machine, Tiling
@@ -86,7 +85,8 @@ class Traffic:
         memory = machine.memory
         if not self.bursts:
             return 0
-        return memory.latency + ceil(self.bursts * memory.burst / memory.rate)
+        nbytes, rate = self.bursts * memory.burst, memory.rate
+        return memory.latency - (-nbytes * rate.denominator // rate.numerator)
 
     def cycles(self, machine: Machine) -> int:
         """How long it takes, as the module says."""
@@ -242,8 +242,11 @@ class Plan:
 
     def _compute(self, place: Place) -> tuple[int, int]:
         """Cycles of the array, and those before the first sums."""
-        work = self.machine, self.product, self._tile(place), self.tiling.split
-        return compute_cycles(*work), first_round(*work)
+        machine, tile, split = self.machine, self._tile(place), self.tiling.split
+        compute = compute_cycles(machine, self.product, tile, split)
+        if not isinstance(machine.array, Gobo):
+            return compute, compute
+        return compute, first_round(machine.array, machine.port, self.product.bits, tile, split)
 
     def _changed(self, old: Place, new: Place) -> Traffic:
         """Operands of a step that the step before did not have."""

@@ -48,7 +48,8 @@ class Encoders:
             out.nbytes,
             "special" if special else "arithmetic",
         )
-        self.layers.append(Layer(name, name.rsplit("/")[-1], "", work, "vector", values, (out,)))
+        op = name.rpartition("/")[2]
+        self.layers.append(Layer(name, op, "", work, "vector", values, (out,)))
         return out
 
     def encoder(self, name: str, x: Value) -> Value:
