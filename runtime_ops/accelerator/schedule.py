@@ -4,9 +4,9 @@ The cost of a layer is its cycles and a sixteenth of those in which DRAM works, 
 tilings that are nearly as fast, the one that moves less wins.
 
 Sizes are powers of two times the array's own, or all there is. Of each depth, width, order and
-split, the two tallest tiles that fit are timed; lower ones arrive sooner, which gains BERT-base less
-than a thousandth. Where none of them fits, the array's own sizes are halved until one does.
-Outliers are left out of this search, but not of what must fit.
+split, the two tallest tiles that fit are timed; lower ones arrive sooner, which gains BERT-base
+less than a thousandth. Where none fits, the array's own sizes are halved until one does. Outliers
+are left out of this search, but not of what must fit.
 """
 
 import math

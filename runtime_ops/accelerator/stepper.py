@@ -232,10 +232,11 @@ def _outliers(step: Step, column: int) -> int:
 
 
 def _plain_bytes(step: Step) -> int:
-    """Weights of a tile, one after the other."""
+    """Weights of a tile, bit by bit one after the other."""
     product = step.job.product
-    each = 4 if product.format == "codebook" else len(range(0, product.bits, 8))
-    return sum(each for _ in step.columns for _ in step.depth)
+    each = 32 if product.format == "codebook" else product.bits
+    bits = sum(each for _ in step.columns for _ in step.depth)
+    return len(range(0, bits, 8))
 
 
 def _codebook_bytes(step: Step) -> int:

@@ -267,15 +267,15 @@ class Plan:
     def _weights(self, place: Place) -> Traffic:
         product = self.product
         _, columns, depth = self._sizes(place)
-        width = weight_bytes(self.machine, product)
+        bits = weight_bits(self.machine, product)
         if not product.constant:
             nbytes = depth * columns * product.activation_bytes
             if self.kept.weights:
                 return Traffic(port_bytes=nbytes)
             row = columns * product.activation_bytes
             return Traffic(weights=self._bursts(depth, row, columns == product.n))
-        if width is not None:
-            return Traffic(weights=self._bursts(1, depth * columns * width, True))
+        if bits is not None:
+            return Traffic(weights=self._bursts(1, -(-depth * columns * bits // 8), True))
         blocks = product.blocks(place[2] * self.tiling.columns, columns)
         return Traffic(
             weights=self._bursts(1, product.container_bytes(depth, blocks), True),
@@ -297,11 +297,11 @@ class Plan:
         return -(-rows * row_bytes // burst) if together else rows * -(-row_bytes // burst)
 
 
-def weight_bytes(machine: Machine, product: Product) -> int | None:
-    """Bytes of a weight in DRAM, None of a codebook that travels as indices and outliers."""
-    if product.format == "codebook":
-        return None if machine.decoder or isinstance(machine.array, Gobo) else 4
-    return -(-product.bits // 8)
+def weight_bits(machine: Machine, product: Product) -> int | None:
+    """Bits of a weight in DRAM, None of a codebook that travels as indices and outliers."""
+    if product.format != "codebook":
+        return product.bits
+    return None if machine.decoder or isinstance(machine.array, Gobo) else 32
 
 
 def _kinds(extent: int, every: bool) -> list[tuple[int, int]]:

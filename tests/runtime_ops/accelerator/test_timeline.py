@@ -125,15 +125,15 @@ def test_values_that_stay_cost_no_dram():
 
 
 def test_compression_cuts_what_weights_move():
-    """A memory-bound product of one row: 97 bytes of 1024 in each sub-matrix, but for the last
-    burst of each tile."""
+    """A memory-bound product of one row: 97 bytes of 1024 in each sub-matrix. Rounding
+    to bursts, and activations that tiles of columns read again, are less than 2 %."""
     layers = [dense("a", 1, 3072, 3072)]
     plain = simulate(load_chip("tpu-like"), layers)
     packed = simulate(load_chip("tpu-like+gobo-memory"), layers)
     assert plain.layers[0].bound == "memory"
     activations = 2 * 4 * 3072
     of_weights = [timeline.dram_bytes - activations for timeline in (plain, packed)]
-    assert of_weights[0] / of_weights[1] == pytest.approx(1024 / 97, rel=0.001)
+    assert of_weights[0] / of_weights[1] == pytest.approx(1024 / 97, rel=0.02)
     assert plain.cycles > 4 * packed.cycles
 
 
@@ -185,9 +185,8 @@ def test_the_host_costs_its_link_and_its_time(work):
 
 def test_a_chip_too_small_for_a_model():
     chip = changed(load_chip("tensorcore-like"), "buffers.weights.capacity", 16)
-    with pytest.raises(
-        InputError, match=r"'tensorcore-like' .* 'a': buffers\.weights\.capacity is 16 "
-    ):
+    expected = r"'tensorcore-like' .* 'a': buffers\.weights\.capacity is 16 "
+    with pytest.raises(InputError, match=expected):
         simulate(chip, [dense("a", 8, 64, 64)])
 
 
