@@ -92,7 +92,7 @@ def test_identities_are_passed_over(graph_of):
 
 
 def test_in_graph_order(graph_of):
-    second = re.sub(r"\b([xpagqhy])\b", r"\1\1", POST.replace("X", "y"))
+    second = re.sub(r"\b([xpagqhy])\b", r"\1\1", POST).replace("X", "y")
     blocks = ffn_blocks(graph_of(f"{POST}\n{second}", last="yy"))
     assert [names(block) for block in blocks] == [
         ["x", "g", "h", "y", "x"],
