@@ -138,10 +138,9 @@ def _rounded(
     for name, array in zip(grid, (rounding.scale, rounding.zero_point), strict=True):
         graph.initializer.append(onnx.numpy_helper.from_array(array, name))
     graph.input.append(onnx.helper.make_tensor_value_info(on, onnx.TensorProto.BOOL, []))
-    axis = {"axis": -1} if rounding.scale.ndim else {}
     return [
-        onnx.helper.make_node("QuantizeLinear", [value, *grid], [codes], **axis),
-        onnx.helper.make_node("DequantizeLinear", [codes, *grid], [decoded], **axis),
+        onnx.helper.make_node("QuantizeLinear", [value, *grid], [codes], axis=-1),
+        onnx.helper.make_node("DequantizeLinear", [codes, *grid], [decoded], axis=-1),
         onnx.helper.make_node("Where", [on, decoded, value], [made]),
     ]
 
