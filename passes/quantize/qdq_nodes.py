@@ -31,9 +31,8 @@ class QdqNodes:
     _dynamic: dict[int, list[gs.Tensor]] = field(default_factory=dict)
 
     def static_product(self, node: gs.Node, coded: CodedWeight, grid: Grid, bias: bool) -> None:
-        """``MatMul(x, W)``  ->  the same of x and W dequantized; if ``bias``, one that is added to
-        it becomes INT32 on the product's own grid."""
-        self.rounded_operand(node, 0, grid)
+        """``MatMul(x, W)``, x on a grid  ->  the same of W dequantized; if ``bias``, one that is
+        added to it becomes INT32 on the product's own grid."""
         draft = Draft.of(node, np.float32)
         operands = [coded.matrix(draft), coded.scale]
         weight = draft.add("DequantizeLinear", "Weight", operands, axis=1)
