@@ -48,7 +48,7 @@ class Place:
 Block = list[tuple[gs.Node, Role]]
 """The weight products of one attention or feed-forward network."""
 
-_ATTENTION_OPS = ("Attention", "MultiHeadAttention", "GroupQueryAttention")
+ATTENTION_OPS = ("Attention", "MultiHeadAttention", "GroupQueryAttention")
 """Ops whose first three inputs are query, key and value."""
 
 _BARRIERS = (
@@ -206,7 +206,7 @@ def noted_place(node: gs.Node) -> Place | None:
 def _attention_op(node: gs.Node) -> list[gs.Tensor]:
     """Query, key, value (those there are) and output of an attention op."""
     packed = node.op == "Attention" and node.domain == MICROSOFT  # its second input is a weight
-    if node.op not in _ATTENTION_OPS or packed:
+    if node.op not in ATTENTION_OPS or packed:
         return []
     given = [operand(node, slot) for slot in range(3)]
     return [*(t for t in given if t is not None), node.outputs[0]]
@@ -259,4 +259,4 @@ def _data(node: gs.Node) -> list[gs.Tensor]:
 
 
 def _is_barrier(node: gs.Node) -> bool:
-    return bool(node.op.startswith(_BARRIERS)) or node.op in _ATTENTION_OPS
+    return bool(node.op.startswith(_BARRIERS)) or node.op in ATTENTION_OPS

@@ -28,7 +28,7 @@ _BY = "peg"
 _PASS_ON = ("Identity", "Dropout", "Reshape")
 """Ops between a product and the residual sum that change no value."""
 
-_OF_SIZES = ("Shape", "Size")
+OF_SIZES = ("Shape", "Size")
 """Ops that read no values."""
 
 
@@ -118,7 +118,7 @@ def _to_sum(product: gs.Node, outputs: set[int]) -> tuple[tuple[gs.Node, ...], g
     node = product
     while True:
         value = node.outputs[0]
-        readers = [reader for reader in readers_of(value) if reader.op not in _OF_SIZES]
+        readers = [reader for reader in readers_of(value) if reader.op not in OF_SIZES]
         if id(value) in outputs or len(readers) != 1:
             raise Unfit(f"'{value.name}' is an output, or {len(readers)} nodes read it")
         (node,) = readers
