@@ -13,8 +13,11 @@ from numpy.typing import NDArray
 
 from sardonyx.passes.quantize.observers.statistic import Floats
 
-Ranges = Sequence[tuple[Floats, Floats]]
-"""The least and the largest value [channels] of each of some tensors that share their groups."""
+Range = tuple[Floats, Floats]
+"""The least and the largest value of each channel of a tensor."""
+
+Ranges = Sequence[Range]
+"""Those of tensors that share their groups."""
 
 Order = NDArray[np.int64]
 """The old place of each channel."""
