@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, get_args
 
 import numpy as np
 import onnx_graphsurgeon as gs
 from pydantic import Field
 
-from sardonyx.passes.activation_sites import Site, activation_sites
+from sardonyx.passes.activation_sites import KINDS, Site, SiteRole, activation_sites
 from sardonyx.passes.base import Pass
 from sardonyx.passes.facts import CONSTANTS_ARE_INITIALIZERS
 from sardonyx.passes.journal import Journal, Watched
@@ -21,6 +21,8 @@ from sardonyx.passes.quantize.qdq_nodes import rounding
 from sardonyx.passes.quantizers import QUANTIZE, is_op
 from sardonyx.passes.rewrite import Replacements, readers_of, replace_nodes, reread
 from sardonyx.runtime_ops.errors import InputError
+
+SITE_ROLES: tuple[str, ...] = tuple(role for part in get_args(SiteRole) for role in get_args(part))
 
 WIDE_OPSET = 21
 """The first whose QuantizeLinear makes codes of 16 bits."""
@@ -128,12 +130,11 @@ def _readers(x: gs.Tensor) -> list[gs.Node]:
 
 
 def _named(sites: Sequence[Site], words: str, argument: str) -> list[Site]:
-    """The sites whose kind, role or name is one of some words; InputError for a word that is
+    """The sites whose kind, role or name is one of some words; InputError for a word that can be
     none."""
     wanted = {word.strip() for word in words.split(",")} - {""}
-    known = {word for site in sites for word in _words(site)}
-    for word in sorted(wanted - known):
-        kinds = sorted({word for site in sites for word in (site.kind, site.role)} - {""})
+    for word in sorted(wanted - {*KINDS, *SITE_ROLES, *(site.tensor.name for site in sites)}):
+        kinds = dict.fromkeys(word for site in sites for word in (site.kind, site.role) if word)
         raise InputError(
             f"{argument}: no activation is '{word}': there is {', '.join(kinds)}, and each by name"
         )
