@@ -9,6 +9,7 @@ from sardonyx.passes.origin import label
 from sardonyx.passes.quantize.observers.statistic import Statistic
 from sardonyx.passes.roles import Place
 from sardonyx.passes.sizes import Sizes
+from sardonyx.passes.trial import Trials, no_trials
 from sardonyx.passes.weights import WeightView
 from sardonyx.runtime_ops.coded import CodedTensor
 from sardonyx.runtime_ops.formats import Format
@@ -148,10 +149,12 @@ class Journal:
     """Filled by passes in the order of their run. ``weights``: elements that could be encoded.
 
     ``watched``: what the driver measured for the pass that runs next, on the graph as it stands.
-    ``known``: sizes in that graph, if somebody asked for them.
+    ``known``: sizes in that graph, if somebody asked for them. ``trial``: runs the whole model with
+    some activations rounded.
     """
 
     progress: Progress = _silent
+    trial: Trials = no_trials
     encoded: list[Encoded] = field(default_factory=list)
     activations: list[Activation] = field(default_factory=list)
     skipped: list[Skip] = field(default_factory=list)
