@@ -12,6 +12,7 @@ from sardonyx.passes.activation_sites import KINDS, Site, SiteRole, activation_s
 from sardonyx.passes.base import Pass
 from sardonyx.passes.facts import CONSTANTS_ARE_INITIALIZERS
 from sardonyx.passes.journal import Journal, Watched
+from sardonyx.passes.lower.raise_opset import RaiseOpset
 from sardonyx.passes.metadata import annotate
 from sardonyx.passes.quantize.activation_notes import activation_notes, site_entry
 from sardonyx.passes.quantize.grids import GridSettings, KlMode, RangeMethod, measured
@@ -65,17 +66,20 @@ class QuantizeValues(Pass):
 
     def watches(self, graph: gs.Graph) -> Watched:
         """All that is to be rounded."""
-        if self.wide and graph.opset < WIDE_OPSET:
-            raise InputError(
-                f"{self.name}.wide: 16 bits need opset {WIDE_OPSET}, and the graph has "
-                f"{graph.opset}: put the pass raise-opset with to = {WIDE_OPSET} ahead of it, or "
-                "export the model again"
-            )
+        if self._is_too_old(graph):
+            return {}
         statistics = self._settings.statistics(weighed=False)
         return {site.tensor.name: statistics for site in self._sites(graph)}
 
     def run(self, graph: gs.Graph, journal: Journal) -> int:
         """Find all grids; then rewrite."""
+        if self._is_too_old(graph):
+            missed = (f" ({m.reason})" for m in journal.missed if m.by == RaiseOpset.name)
+            raise InputError(
+                f"{self.name}.wide: 16 bits need opset {WIDE_OPSET}, and the model has "
+                f"{graph.opset}{next(missed, '')}: put the pass raise-opset with to = {WIDE_OPSET} "
+                "ahead, or export the model again"
+            )
         sites = self._sites(graph)
         wide = {id(site) for site in _named(sites, self.wide, f"{self.name}.wide")}
         after: Replacements = {}
@@ -116,6 +120,9 @@ class QuantizeValues(Pass):
             self.signed,
             rows=1,
         )
+
+    def _is_too_old(self, graph: gs.Graph) -> bool:
+        return bool(self.wide) and graph.opset < WIDE_OPSET
 
     def _sites(self, graph: gs.Graph) -> list[Site]:
         """The activations that are to be rounded."""
