@@ -25,6 +25,8 @@ _ORIGINAL = rf"\w+ \[({_DIM}(, {_DIM}){{0,7}})?\]"
 
 _NUMBER = r"-?[0-9]{1,20}(\.[0-9]{1,20})?(e[+-][0-9]{1,3})?"
 
+_PLACE = "[0-9]{1,9}"
+
 _RECIPE, _LEFT_ALONE = f"{PREFIX}recipe", f"{PREFIX}left_alone"
 
 _REASONS = TypeAdapter(dict[str, list[str]])
@@ -94,7 +96,7 @@ class ActivationNotes(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     activation: str = Field(description="its name when it was measured")
-    activation_format: str = Field(description="as uint8/tensor")
+    activation_format: str = Field(pattern="^u?int(8|16)/tensor$", description="as uint8/tensor")
     activation_method: str = Field(description="how its range was found, as kl-symmetric")
     activation_range: str = Field(
         default="",
@@ -104,6 +106,25 @@ class ActivationNotes(BaseModel):
     activation_class: str = Field(default="", description="of its histogram, and why")
     activation_sqnr_db: float | None = None
     product_sqnr_db: float | None = Field(default=None, description="of products that read it")
+    activation_place: str = Field(
+        default="",
+        pattern=rf"^(\w+(, [xghy])?(, layer {_PLACE})?(, group {_PLACE})?)?$",
+        description="what makes it, as sum, y, layer 3, group 2; empty: not rounded there",
+    )
+    activation_wide: str = Field(default="", description="why it has more than 8 bits")
+
+    @property
+    def bits(self) -> int:
+        """Of a code."""
+        return int(self.activation_format.partition("/")[0].lstrip("uint"))
+
+    @property
+    def place(self) -> tuple[str, str, int | None, int | None]:
+        """Role, kind, layer and group of what makes it."""
+        role, *rest = self.activation_place.split(", ")
+        kind = next((part for part in rest if len(part) == 1), "")
+        numbers = {name: int(place) for name, _, place in (p.partition(" ") for p in rest) if place}
+        return role, kind, numbers.get("layer"), numbers.get("group")
 
     @property
     def range(self) -> tuple[float, float] | None:

@@ -61,13 +61,13 @@ class Skip:
 class Activation:
     """An activation that a pass rounds to a grid.
 
-    ``node``: the first that reads it so. ``format``: as uint8/tensor; ``bits``: of it. ``range``:
-    what does not saturate, None where it is found at run time; ``method``: how it was found;
-    ``curve``: of the method's (threshold, loss). ``tensor_class``: of its histogram, with the
-    sentence that says why (empty where it was not measured). ``sqnr_db``, ``product_sqnr_db``: of
-    its values, and of the products that read it, on sampled rows; None where nothing was lost or
-    measured. ``role``, ``kind``, ``layer``, ``group``: of its site, where it is one
-    (`activation_sites.Site`); ``why_wide``: why it has more than 8 bits.
+    ``node``: the first that reads it so. ``format``: as uint8/tensor. ``range``: what does not
+    saturate, None where it is found at run time; ``method``: how it was found; ``curve``: of the
+    method's (threshold, loss). ``tensor_class``: of its histogram, with the sentence that says why
+    (empty where it was not measured). ``sqnr_db``, ``product_sqnr_db``: of its values, and of the
+    products that read it, on sampled rows; None where nothing was lost or measured. ``role``,
+    ``kind``, ``layer``, ``group``: of its site, where it is one (`activation_sites.Site`);
+    ``why_wide``: why it has more than 8 bits.
     """
 
     name: str

@@ -3,16 +3,17 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, get_args
 
 import numpy as np
 import onnx_graphsurgeon as gs
 from pydantic import Field
 
-from sardonyx.passes.activation_sites import Site, activation_sites
+from sardonyx.passes.activation_sites import KINDS, Site, SiteRole, activation_sites
 from sardonyx.passes.base import Pass
 from sardonyx.passes.facts import CONSTANTS_ARE_INITIALIZERS
 from sardonyx.passes.journal import Journal, Watched
+from sardonyx.passes.lower.raise_opset import RaiseOpset
 from sardonyx.passes.metadata import annotate
 from sardonyx.passes.quantize.activation_notes import activation_notes, site_entry
 from sardonyx.passes.quantize.grids import GridSettings, KlMode, Measured, RangeMethod, measured
@@ -25,6 +26,8 @@ from sardonyx.passes.rewrite import Replacements, readers_of, replace_nodes, rer
 from sardonyx.runtime_ops.errors import InputError
 
 AUTO = "auto"
+
+SITE_ROLES: tuple[str, ...] = tuple(role for part in get_args(SiteRole) for role in get_args(part))
 
 WIDE_OPSET = 21
 """The first whose QuantizeLinear makes codes of 16 bits."""
@@ -72,17 +75,20 @@ class QuantizeValues(Pass):
 
     def watches(self, graph: gs.Graph) -> Watched:
         """All that is to be rounded."""
-        if self.wide and graph.opset < WIDE_OPSET:
-            raise InputError(
-                f"{self.name}.wide: 16 bits need opset {WIDE_OPSET}, and the graph has "
-                f"{graph.opset}: put the pass raise-opset with to = {WIDE_OPSET} ahead of it, or "
-                "export the model again"
-            )
+        if self._is_too_old(graph):
+            return {}
         statistics = self._settings.statistics(weighed=False)
         return {site.tensor.name: statistics for site in self._sites(graph)}
 
     def run(self, graph: gs.Graph, journal: Journal) -> int:
         """Find all grids; then rewrite."""
+        if self._is_too_old(graph):
+            missed = (f" ({m.reason})" for m in journal.missed if m.by == RaiseOpset.name)
+            raise InputError(
+                f"{self.name}.wide: 16 bits need opset {WIDE_OPSET}, and the model has "
+                f"{graph.opset}{next(missed, '')}: put the pass raise-opset with to = {WIDE_OPSET} "
+                "ahead, or export the model again"
+            )
         sites = self._reached(graph, journal)
         wide = self._wide(sites, journal)
         after: Replacements = {}
@@ -118,6 +124,9 @@ class QuantizeValues(Pass):
             self.signed,
             rows=1,
         )
+
+    def _is_too_old(self, graph: gs.Graph) -> bool:
+        return bool(self.wide) and graph.opset < WIDE_OPSET
 
     def _measured(self, site: Site, journal: Journal, bits: int) -> Measured:
         settings = replace(self._settings, bits=bits)
@@ -156,12 +165,11 @@ def _readers(x: gs.Tensor) -> list[gs.Node]:
 
 
 def _named(sites: Sequence[Site], words: str, argument: str) -> list[Site]:
-    """The sites whose kind, role or name is one of some words; InputError for a word that is
+    """The sites whose kind, role or name is one of some words; InputError for a word that can be
     none."""
     wanted = {word.strip() for word in words.split(",")} - {""}
-    known = {word for site in sites for word in _words(site)}
-    for word in sorted(wanted - known):
-        kinds = sorted({word for site in sites for word in (site.kind, site.role)} - {""})
+    for word in sorted(wanted - {*KINDS, *SITE_ROLES, *(site.tensor.name for site in sites)}):
+        kinds = dict.fromkeys(word for site in sites for word in (site.kind, site.role) if word)
         raise InputError(
             f"{argument}: no activation is '{word}': there is {', '.join(kinds)}, and each by name"
         )

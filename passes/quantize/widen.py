@@ -21,6 +21,8 @@ def widened(
     them. ``goal_db``: SQNR of the outputs that is enough. 16 bits are tried as no rounding at all:
     they lose 48 dB less than 8.
     """
+    if not grids:
+        return {}
     names = list(grids)
     trial = journal.trial([Rounding.of(name, grid) for name, grid in grids.items()])
     most = math.floor(budget * len(names) + _ROUNDS_UP)
