@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from sardonyx.passes.candidates import unsound
 from sardonyx.passes.journal import Journal
 from sardonyx.passes.quantize.product_error import row_sqnr_db
+from sardonyx.passes.quantize.weight_range import WeightRange, reach
 from sardonyx.passes.rewrite import Draft
 from sardonyx.passes.tied import TiedWeight
 from sardonyx.runtime_ops.coded import Floats
@@ -23,8 +24,8 @@ from sardonyx.runtime_ops.uniform import Per, UniformTensor, encode, sqnr_db
 Sharing = Literal[Per, "best"]
 """What shares a scale; ``best``: all of a matrix where that leaves it `GOOD_DB`, else a column."""
 
-Chosen = tuple[int, Sharing]
-"""Bits, and what shares a scale."""
+Chosen = tuple[int, Sharing, WeightRange]
+"""Bits, what shares a scale, and which weights one for a whole matrix reaches."""
 
 GOOD_DB = 20.0
 """The mean row of word embeddings comes out with that, and outputs as with a scale for each row;
@@ -89,10 +90,14 @@ def coded_weights(
     return [done[id(weight)] for weight in weights]
 
 
-def _encoded(matrix: Floats, bits: int, per: Sharing) -> tuple[UniformTensor, float]:
-    tensor, db = encode(matrix, bits, "tensor" if per == "best" else per)
+def _encoded(
+    matrix: Floats, bits: int, per: Sharing, by: WeightRange
+) -> tuple[UniformTensor, float]:
+    if per == "channel":
+        return encode(matrix, bits, per)
+    tensor, db = encode(matrix, bits, "tensor", reach=reach(matrix, bits, by))
     if per == "best" and row_sqnr_db(matrix.T, tensor.decode().T) < GOOD_DB:
-        tensor, db = encode(matrix, bits, "channel")
+        return encode(matrix, bits, "channel")
     return tensor, db
 
 
