@@ -24,6 +24,7 @@ from sardonyx.passes.quantize.widen import widened
 from sardonyx.passes.quantizers import QUANTIZE, is_op
 from sardonyx.passes.rewrite import Replacements, readers_of, replace_nodes, reread
 from sardonyx.runtime_ops.errors import InputError
+from sardonyx.runtime_ops.uniform import Grid
 
 AUTO = "auto"
 
@@ -132,6 +133,10 @@ class QuantizeValues(Pass):
         settings = replace(self._settings, bits=bits)
         return measured(journal.watched[site.tensor.name], settings, None)
 
+    def _both_grids(self, site: Site, journal: Journal) -> tuple[Grid, Grid]:
+        """Of 8 and of 16 bits."""
+        return self._measured(site, journal, 8).grid, self._measured(site, journal, 16).grid
+
     def _reached(self, graph: gs.Graph, journal: Journal) -> list[Site]:
         """The activations that have values."""
         reached = []
@@ -146,10 +151,12 @@ class QuantizeValues(Pass):
 
     def _wide(self, sites: Sequence[Site], journal: Journal) -> dict[str, str]:
         """Why some activations are in 16 bits, by name."""
+        if not sites:
+            return {}
         if self.wide != AUTO:
             named = _named(sites, self.wide, f"{self.name}.wide")
             return {str(site.tensor.name): "asked for" for site in named}
-        grids = {str(s.tensor.name): self._measured(s, journal, 8).grid for s in sites}
+        grids = {str(site.tensor.name): self._both_grids(site, journal) for site in sites}
         return widened(grids, self.budget, self.goal_db, self.name, journal)
 
     def _sites(self, graph: gs.Graph) -> list[Site]:
