@@ -15,7 +15,7 @@ from sardonyx.compiler.report import CompileReport, Totals
 ARRAYS = ("indices", "centroids", "positions", "values")
 DOCUMENTED = {
     "": "schema model recipe target totals tensors activations skipped kept_ops fused "
-    "not_fused passes verification calibration seconds peak_rss_bytes",
+    "not_fused decided passes verification calibration seconds peak_rss_bytes",
     "totals": "bytes_before bytes_after ratio weights weights_quantized bits_per_weight "
     "outlier_share",
     "tensors": "name node op format bits groups outliers outlier_share sqnr_db bytes_before "
