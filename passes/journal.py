@@ -123,6 +123,15 @@ class Smoothed:
 
 
 @dataclass(frozen=True)
+class Decision:
+    """What a pass (``by``) chose by trying: ``what``, and the ``reason`` in decibels."""
+
+    by: str
+    what: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Miss:
     """What looked like the formula of a pass (``by``) at ``node``, and why it was left alone."""
 
@@ -160,6 +169,7 @@ class Journal:
     skipped: list[Skip] = field(default_factory=list)
     fused: list[Fusion] = field(default_factory=list)
     smoothed: list[Smoothed] = field(default_factory=list)
+    decided: list[Decision] = field(default_factory=list)
     missed: list[Miss] = field(default_factory=list)
     kept: list[Kept] = field(default_factory=list)
     weights: int = 0

@@ -1,5 +1,6 @@
 """quantize-values: every activation is rounded where a chip of integers writes it back."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, get_args
@@ -15,13 +16,16 @@ from sardonyx.passes.journal import Journal, Watched
 from sardonyx.passes.lower.raise_opset import RaiseOpset
 from sardonyx.passes.metadata import annotate
 from sardonyx.passes.quantize.activation_notes import activation_notes, site_entry
-from sardonyx.passes.quantize.grids import GridSettings, KlMode, RangeMethod, measured
+from sardonyx.passes.quantize.grids import GridSettings, KlMode, Measured, RangeMethod, measured
 from sardonyx.passes.quantize.observers.find import Solver
 from sardonyx.passes.quantize.observers.histogram import Histogram
 from sardonyx.passes.quantize.qdq_nodes import rounding
+from sardonyx.passes.quantize.widen import widened
 from sardonyx.passes.quantizers import QUANTIZE, is_op
 from sardonyx.passes.rewrite import Replacements, readers_of, replace_nodes, reread
 from sardonyx.runtime_ops.errors import InputError
+
+AUTO = "auto"
 
 SITE_ROLES: tuple[str, ...] = tuple(role for part in get_args(SiteRole) for role in get_args(part))
 
@@ -36,7 +40,10 @@ class QuantizeValues(Pass):
     (`activation_sites.activation_sites`), each with one scale and zero point: of 8 bits, or of 16.
 
     ``sites``: which, by kind, role or name, with commas between them; ``all``. ``wide``: those of
-    them in 16 bits, likewise; empty: none. ``method``, ``mode``, ``percentile``, ``solver``,
+    them in 16 bits, likewise; empty: none; ``auto``: those from which the model's outputs gain most
+    (`widen.widened`), until they make up the share ``budget`` of all, by default the 36 of 161 that
+    Bondarenko et al. (arXiv 2109.12948) choose in BERT-base, or the outputs reach an SQNR of
+    ``goal_db``. ``method``, ``mode``, ``percentile``, ``solver``,
     ``decay``, ``symmetric``, ``signed``: how ranges are found (`grids.GridSettings`), all of them
     before any activation is rounded.
 
@@ -49,6 +56,8 @@ class QuantizeValues(Pass):
 
     sites: str = "all"
     wide: str = ""
+    budget: Annotated[float, Field(ge=0, le=1)] = 0.224
+    goal_db: Annotated[float, Field(gt=0)] = math.inf
     method: RangeMethod = "min-max"
     mode: KlMode = "best"
     percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
@@ -80,21 +89,16 @@ class QuantizeValues(Pass):
                 f"{graph.opset}{next(missed, '')}: put the pass raise-opset with to = {WIDE_OPSET} "
                 "ahead, or export the model again"
             )
-        sites = self._sites(graph)
-        wide = {id(site) for site in _named(sites, self.wide, f"{self.name}.wide")}
+        sites = self._reached(graph, journal)
+        wide = self._wide(sites, journal)
         after: Replacements = {}
         rereads: list[tuple[gs.Node, gs.Tensor, gs.Tensor]] = []
         for site in sites:
             x = site.tensor
-            watched = journal.watched[x.name]
-            histogram = next(s for s in watched if isinstance(s, Histogram))
-            if not histogram.count:
-                journal.miss(self.name, x.inputs[0], "no values in the calibration data")
-                continue
-            settings = replace(self._settings, bits=16 if id(site) in wide else 8)
-            found = measured(watched, settings, None)
+            why_wide = wide.get(x.name, "")
+            found = self._measured(site, journal, 16 if why_wide else 8)
             readers = _readers(x)
-            entry = site_entry(readers[0], site, found, "asked for" if id(site) in wide else "")
+            entry = site_entry(readers[0], site, found, why_wide)
             journal.activations.append(entry)
             draft = rounding(x, found.grid, activation_notes(entry))
             for node in draft.nodes:
@@ -123,6 +127,30 @@ class QuantizeValues(Pass):
 
     def _is_too_old(self, graph: gs.Graph) -> bool:
         return bool(self.wide) and graph.opset < WIDE_OPSET
+
+    def _measured(self, site: Site, journal: Journal, bits: int) -> Measured:
+        settings = replace(self._settings, bits=bits)
+        return measured(journal.watched[site.tensor.name], settings, None)
+
+    def _reached(self, graph: gs.Graph, journal: Journal) -> list[Site]:
+        """The activations that have values."""
+        reached = []
+        for site in self._sites(graph):
+            seen = journal.watched[site.tensor.name]
+            if next(s for s in seen if isinstance(s, Histogram)).count:
+                reached.append(site)
+            else:
+                maker = site.tensor.inputs[0]
+                journal.miss(self.name, maker, "no values in the calibration data")
+        return reached
+
+    def _wide(self, sites: Sequence[Site], journal: Journal) -> dict[str, str]:
+        """Why some activations are in 16 bits, by name."""
+        if self.wide != AUTO:
+            named = _named(sites, self.wide, f"{self.name}.wide")
+            return {str(site.tensor.name): "asked for" for site in named}
+        grids = {str(s.tensor.name): self._measured(s, journal, 8).grid for s in sites}
+        return widened(grids, self.budget, self.goal_db, self.name, journal)
 
     def _sites(self, graph: gs.Graph) -> list[Site]:
         """The activations that are to be rounded."""
