@@ -126,6 +126,14 @@ class MissEntry(Part):
     reason: str
 
 
+class DecisionEntry(Part):
+    """What a pass chose by trying it on the first calibration samples."""
+
+    by: str = Field(description="the pass")
+    what: str
+    reason: str = Field(description="SQNR of the model's outputs, one way and the other")
+
+
 class PassEntry(Part):
     """A pass that ran."""
 
@@ -192,6 +200,9 @@ class CompileReport(Document):
     )
     not_fused: list[MissEntry] = Field(
         default_factory=list, description="places that looked like one of these, and why they stay"
+    )
+    decided: list[DecisionEntry] = Field(
+        default_factory=list, description="what passes chose by the model's outputs"
     )
     passes: list[PassEntry]
     verification: VerificationEntry

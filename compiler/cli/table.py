@@ -45,6 +45,7 @@ def print_report(report: CompileReport, console: Console) -> None:
         console.print("Quantized nothing.")
     if report.activations:
         console.print(escape(_activations(report.activations, totals)))
+    print_decided([f"{e.by} chose {e.what}: {e.reason}" for e in report.decided], console)
     if report.calibration:
         console.print(escape(_calibrated(report.calibration)))
     print_left_alone(_by_reason(report), console)
@@ -110,6 +111,12 @@ def _checked(checked: VerificationEntry, rounded: bool) -> str:
         models = "Up to the rounding of activations, whole models" if rounded else "Whole models"
         done += f" {models} differ by {checked.model_difference:.2g} at most."
     return done
+
+
+def print_decided(sentences: Iterable[str], console: Console) -> None:
+    """A line for each thing that a pass chose."""
+    for sentence in sentences:
+        console.print(f"{escape(sentence)}.")
 
 
 def print_left_alone(reasons: Mapping[str, list[str]], console: Console) -> None:

@@ -12,7 +12,7 @@ from sardonyx.passes.quantize.sensitivity import Refinement, refine
 from sardonyx.passes.trial import Rounding
 from sardonyx.runtime_ops.uniform import Grid, grid
 
-LEAST_DB = 0.5
+LEAST_DB = 1.0
 """What groups of a kind of tensor must gain to be worth their products."""
 
 Network = Mapping[str, tuple[str, Range]]

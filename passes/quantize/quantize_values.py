@@ -25,6 +25,7 @@ from sardonyx.passes.quantize.widen import widened
 from sardonyx.passes.quantizers import QUANTIZE, is_op
 from sardonyx.passes.rewrite import Draft, Replacements, readers_of, redirect, replace_nodes
 from sardonyx.runtime_ops.errors import InputError
+from sardonyx.runtime_ops.uniform import Grid
 
 AUTO = "auto"
 
@@ -126,6 +127,10 @@ class QuantizeValues(Pass):
         settings = replace(self._settings, bits=bits)
         return measured(journal.watched[site.tensor.name], settings, None)
 
+    def _both_grids(self, site: Site, journal: Journal) -> tuple[Grid, Grid]:
+        """Of 8 and of 16 bits."""
+        return self._measured(site, journal, 8).grid, self._measured(site, journal, 16).grid
+
     def _chosen(self, graph: gs.Graph) -> list[Site]:
         """The activations that are asked for."""
         every = activation_sites(graph)
@@ -151,7 +156,9 @@ class QuantizeValues(Pass):
 
     def _widened(self, sites: Sequence[Site], journal: Journal) -> dict[str, str]:
         """Why those are that are worth it."""
-        grids = {str(s.tensor.name): self._measured(s, journal, 8).grid for s in sites}
+        if not sites:
+            return {}
+        grids = {str(site.tensor.name): self._both_grids(site, journal) for site in sites}
         return widened(grids, self.budget, self.goal_db, self.name, journal)
 
 
