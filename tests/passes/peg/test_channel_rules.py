@@ -236,5 +236,3 @@ def test_an_operand_that_may_have_one_element_ends_a_stream(contrib, shuffled):
         after = shuffled(model, {"X": drawn(B, S, K), "c": drawn(wide)}, "h")
         assert after.why == [f"'c' is not known to have {K} channels"]
         assert [list(node.output) for node in after.gathers] == [["h"]]
-
-
