@@ -25,6 +25,12 @@ from sardonyx.passes.weights import WeightUse
 _BY = "peg"
 """The pass that misses are noted for."""
 
+LOOKED_FOR = (
+    "a product by a constant matrix (two where the network is gated), an activation function, and "
+    "a product that leads back to the width the first took, into a residual Add"
+)
+"""What a network is, to say where none is found."""
+
 _PASS_ON = ("Identity", "Dropout", "Reshape")
 """Ops between a product and the residual sum that change no value."""
 
