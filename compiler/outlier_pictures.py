@@ -22,12 +22,15 @@ _RANGE, _OUTLYING = "#4477aa", "#cc3311"
 
 @dataclass(frozen=True)
 class Pictures:
-    """Where pictures go. Raises InputError where matplotlib, which draws them, is missing."""
+    """Where pictures go. Raises InputError where that is no folder, or matplotlib, which draws
+    them, is missing."""
 
     folder: Path
     _figures: Any = field(init=False)
 
     def __post_init__(self) -> None:
+        if self.folder.exists() and not self.folder.is_dir():
+            raise InputError(f"'{self.folder}' is a file: --plot names a folder for the pictures")
         try:
             figures = optional("matplotlib.figure")
         except ImportError as error:
