@@ -9,7 +9,7 @@ import hashlib
 import tempfile
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -31,9 +31,11 @@ from sardonyx.compiler.load import Source
 from sardonyx.compiler.model_inputs import model_inputs
 from sardonyx.compiler.quiet_session import quiet_session
 from sardonyx.compiler.samples import Sample, Samples
+from sardonyx.compiler.trial import model_trial
 from sardonyx.compiler.write import write_model
 from sardonyx.passes.journal import Progress, Watched
 from sardonyx.passes.quantize.observers.statistic import Floats, Statistic
+from sardonyx.passes.trial import Rounding, Trial
 from sardonyx.runtime_ops.errors import InputError, VerificationError
 
 _WORKERS = 2
@@ -41,6 +43,9 @@ _WORKERS = 2
 
 _FIRST = 8
 """Samples that a check of the whole model takes."""
+
+_TRIED, _LOOKED_THROUGH = 8, 64
+"""Samples that a trial takes: the shortest of so many first ones, as it runs them often."""
 
 Array = NDArray[np.generic]
 
@@ -109,6 +114,21 @@ class Calibration:
         if self.given is None and not self.random:
             return []
         return [sample.feeds for sample in islice(self.opened(source, graph), _FIRST)]
+
+    def trial(self, source: Source, graph: gs.Graph, roundings: Sequence[Rounding]) -> Trial:
+        """What becomes of the model's outputs with some of these roundings.
+
+        Raises InputError where there is no data, it does not fit the model, or the model has no
+        output of floats or makes NaN; VerificationError where the graph lacks what is rounded.
+        """
+        if self.given is None and not self.random:
+            raise InputError(f"to choose by the model's outputs needs {FORMS}")
+        start = time.perf_counter()
+        samples = list(islice(self.opened(source, graph), _LOOKED_THROUGH))
+        shortest = sorted(samples, key=lambda one: sum(v.size for v in one.feeds.values()))
+        made = model_trial(emit(source, graph), roundings, shortest[:_TRIED])
+        self.seconds += time.perf_counter() - start
+        return made
 
 
 def _tapped(model: onnx.ModelProto, by: str, watches: Watched) -> onnx.ModelProto:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 import onnx_graphsurgeon as gs
@@ -50,6 +51,9 @@ class Driver:
     runs: list[PassRun] = field(default_factory=list)
     ran: list[tuple[Pass, Watched]] = field(default_factory=list)
     _scopes: list[Scope] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.journal.trial = partial(self.calibration.trial, self.source, self.graph)
 
     def settle(self, passes: Sequence[Pass]) -> Iterator[Pass]:
         """Run passes in turn, and all again once one rewrote something; yield each that ran.

@@ -56,7 +56,7 @@ class ActivationEntry(Part):
     name: str
     node: str = Field(description="first node that reads it quantized")
     format: str = Field(description="number format, as uint8/tensor")
-    bits: int
+    bits: int = Field(description="of a code")
     range: tuple[float, float] | None = Field(
         description="values that do not saturate; null: found at run time"
     )
@@ -72,6 +72,17 @@ class ActivationEntry(Part):
     curve: list[tuple[float, float]] = Field(
         default_factory=list, description="thresholds tried and what the method makes least"
     )
+    role: str = Field(
+        default="", description="what makes it, where it is rounded as that is written back"
+    )
+    kind: str = Field(
+        default="",
+        description="of a feed-forward network: x, what it reads, g, what its activation function "
+        "makes, h, what it adds, y, the sum; else empty",
+    )
+    layer: int | None = Field(default=None, description="counted along the graph from 0")
+    group: int | None = Field(default=None, description="of channels, counted from 0")
+    why_wide: str = Field(default="", description="why it has more than 8 bits")
 
 
 class SkipEntry(Part):

@@ -108,7 +108,7 @@ def _activation(one: Activation) -> ActivationEntry:
         name=one.name,
         node=one.node,
         format=one.format,
-        bits=8,
+        bits=one.bits,
         range=one.range,
         method=one.method,
         **{"class": one.tensor_class},
@@ -116,6 +116,11 @@ def _activation(one: Activation) -> ActivationEntry:
         sqnr_db=_finite(one.sqnr_db),
         product_sqnr_db=_finite(one.product_sqnr_db),
         curve=list(one.curve),
+        role=one.role,
+        kind=one.kind,
+        layer=one.layer,
+        group=one.group,
+        why_wide=one.why_wide,
     )
 
 

@@ -9,6 +9,7 @@ from sardonyx.passes.origin import label
 from sardonyx.passes.quantize.observers.statistic import Statistic
 from sardonyx.passes.roles import Place
 from sardonyx.passes.sizes import Sizes
+from sardonyx.passes.trial import Trials, no_trials
 from sardonyx.passes.weights import WeightView
 from sardonyx.runtime_ops.coded import CodedTensor
 from sardonyx.runtime_ops.formats import Format
@@ -60,11 +61,13 @@ class Skip:
 class Activation:
     """An activation that a pass rounds to a grid.
 
-    ``node``: the first that reads it so. ``format``: as uint8/tensor. ``range``: what does not
+    ``node``: the first that reads it so. ``format``: as uint8/tensor; ``bits``: of it. ``range``: what does not
     saturate, None where it is found at run time; ``method``: how it was found; ``curve``: of the
     method's (threshold, loss). ``tensor_class``: of its histogram, with the sentence that says why
     (empty where it was not measured). ``sqnr_db``, ``product_sqnr_db``: of its values, and of the
-    products that read it, on sampled rows; None where nothing was lost or measured.
+    products that read it, on sampled rows; None where nothing was lost or measured. ``role``,
+    ``kind``, ``layer``, ``group``: of its site, where it is one (`activation_sites.Site`);
+    ``why_wide``: why it has more than 8 bits.
     """
 
     name: str
@@ -77,6 +80,16 @@ class Activation:
     class_reason: str = ""
     sqnr_db: float | None = None
     product_sqnr_db: float | None = None
+    role: str = ""
+    kind: str = ""
+    layer: int | None = None
+    group: int | None = None
+    why_wide: str = ""
+
+    @property
+    def bits(self) -> int:
+        """Of a code."""
+        return int(self.format.partition("/")[0].lstrip("uint"))
 
 
 @dataclass(frozen=True)
@@ -136,10 +149,12 @@ class Journal:
     """Filled by passes in the order of their run. ``weights``: elements that could be encoded.
 
     ``watched``: what the driver measured for the pass that runs next, on the graph as it stands.
-    ``known``: sizes in that graph, if somebody asked for them.
+    ``known``: sizes in that graph, if somebody asked for them. ``trial``: runs the whole model with
+    some activations rounded.
     """
 
     progress: Progress = _silent
+    trial: Trials = no_trials
     encoded: list[Encoded] = field(default_factory=list)
     activations: list[Activation] = field(default_factory=list)
     skipped: list[Skip] = field(default_factory=list)

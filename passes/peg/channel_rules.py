@@ -151,6 +151,17 @@ def _gather(ties: Ties, port: Port) -> list[Port]:
     return [port] if ties.chooses(port) else _movement(ties, port)
 
 
+def _gather_nd(ties: Ties, port: Port) -> list[Port]:
+    """Axes behind those that it looks places up in."""
+    node = port.node
+    rank, depth = len(ties.shape(node.inputs[0])), ties.shape(node.inputs[1])[-1]
+    if not isinstance(depth, int):
+        raise Unfit("the axes that GatherND looks places up in are not known")
+    if -port.axis > rank - node.attrs.get("batch_dims", 0) - depth:
+        return []
+    return [Port(node, False, 0, port.axis), Port(node, True, 0, port.axis)]
+
+
 def _reshape(ties: Ties, port: Port) -> list[Port]:
     """All axes but the last are joined or split."""
     ends = (port.node.inputs[0], port.node.outputs[0])
@@ -218,6 +229,7 @@ _RULES: dict[str, Rule] = {
     "Dropout": _pointwise(slots=(0,), apart=(1,)),
     "Expand": _pointwise(slots=(0,)),
     "Gather": _gather,
+    "GatherND": _gather_nd,
     "Gemm": _gemm,
     "LayerNormalization": _pointwise(apart=(1, 2)),
     "MatMul": _matmul,

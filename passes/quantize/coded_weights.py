@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sardonyx.passes.candidates import unsound
 from sardonyx.passes.journal import Journal
 from sardonyx.passes.quantize.product_error import row_sqnr_db
+from sardonyx.passes.quantize.weight_range import WeightRange, reach
 from sardonyx.passes.rewrite import Draft
 from sardonyx.passes.tied import TiedWeight
 from sardonyx.runtime_ops.uniform import Per, UniformTensor, encode
@@ -20,8 +21,8 @@ from sardonyx.runtime_ops.uniform import Per, UniformTensor, encode
 Sharing = Literal[Per, "best"]
 """What shares a scale; ``best``: all of a matrix where that leaves it `GOOD_DB`, else a column."""
 
-Chosen = tuple[int, Sharing]
-"""Bits, and what shares a scale."""
+Chosen = tuple[int, Sharing, WeightRange]
+"""Bits, what shares a scale, and which weights one for a whole matrix reaches."""
 
 GOOD_DB = 20.0
 """The mean row of word embeddings comes out with that, and outputs as with a scale for each row;
@@ -64,9 +65,11 @@ def coded_weights(
     """All weights encoded as ``choose`` says."""
 
     def coded(weight: TiedWeight) -> CodedWeight:
-        (bits, per), matrix = choose(weight), weight.view.matrix()
+        (bits, per, by), matrix = choose(weight), weight.view.matrix()
         try:
-            tensor, db = encode(matrix, bits, "tensor" if per == "best" else per)
+            if per == "channel":
+                return CodedWeight(weight, *encode(matrix, bits, per))
+            tensor, db = encode(matrix, bits, "tensor", reach=reach(matrix, bits, by))
             if per == "best" and row_sqnr_db(matrix.T, tensor.decode().T) < GOOD_DB:
                 tensor, db = encode(matrix, bits, "channel")
             return CodedWeight(weight, tensor, db)

@@ -1,5 +1,6 @@
 """The nodes that quantized products and lookups are written with: standard ops alone."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -30,9 +31,8 @@ class QdqNodes:
     _dynamic: dict[int, list[gs.Tensor]] = field(default_factory=dict)
 
     def static_product(self, node: gs.Node, coded: CodedWeight, grid: Grid, bias: bool) -> None:
-        """``MatMul(x, W)``  ->  the same of x and W dequantized; if ``bias``, one that is added to
-        it becomes INT32 on the product's own grid."""
-        self.rounded_operand(node, 0, grid)
+        """``MatMul(x, W)``, x on a grid  ->  the same of W dequantized; if ``bias``, one that is
+        added to it becomes INT32 on the product's own grid."""
         draft = Draft.of(node, np.float32)
         operands = [coded.matrix(draft), coded.scale]
         weight = draft.add("DequantizeLinear", "Weight", operands, axis=1)
@@ -75,14 +75,8 @@ class QdqNodes:
         """Let a node read ``DequantizeLinear(QuantizeLinear(x))`` for x."""
         x = node.inputs[slot]
         if id(x) not in self._static:
-            draft = Draft(x.name, np.float32)
-            dtype = np.int8 if grid.signed else np.uint8
-            scale = draft.constant("Scale", grid.scale, np.float32)
-            zero_point = draft.constant("ZeroPoint", grid.zero_point, dtype)
-            codes = draft.add("QuantizeLinear", "Quantize", [x, scale, zero_point], dtype=dtype)
-            annotate(draft.nodes[0], **self.notes.get(id(x), {}))
-            out = draft.add("DequantizeLinear", "Dequantize", [codes, scale, zero_point])
-            self._static[id(x)] = out
+            draft = rounding(x, grid, self.notes.get(id(x), {}))
+            self._static[id(x)] = draft.nodes[-1].outputs[0]
             self._put(node, draft)
         self.rereads.append((node, slot, self._static[id(x)]))
 
@@ -126,6 +120,17 @@ class QdqNodes:
         for node in draft.nodes:
             annotate(node, **{"pass": self.by})
         self.replacements.setdefault(id(reader), [reader])[-1:-1] = draft.nodes
+
+
+def rounding(x: gs.Tensor, grid: Grid, notes: Mapping[str, object]) -> Draft:
+    """``DequantizeLinear(QuantizeLinear(x))``, with notes on the node that rounds."""
+    draft = Draft(x.name, np.float32)
+    scale = draft.constant("Scale", grid.scale, np.float32)
+    zero_point = draft.constant("ZeroPoint", grid.zero_point, grid.dtype)
+    codes = draft.add("QuantizeLinear", "Quantize", [x, scale, zero_point], dtype=grid.dtype)
+    annotate(draft.nodes[0], **notes)
+    draft.add("DequantizeLinear", "Dequantize", [codes, scale, zero_point])
+    return draft
 
 
 def insert(graph: gs.Graph, writers: list[QdqNodes]) -> None:
