@@ -21,6 +21,12 @@ class Totals(Part):
         description="bits in the file for each weight, tied ones once: indices, centroids, outliers"
     )
     outlier_share: float = Field(description="outliers among quantized weights, 0 to 1")
+    activations: int = Field(
+        default=0, description="rounded as they are written back, the groups of one as one"
+    )
+    activations_xhy: int = Field(
+        default=0, description="x, h and y of feed-forward networks among these"
+    )
 
 
 class TensorEntry(Part):

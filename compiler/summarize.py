@@ -74,6 +74,8 @@ def _totals(driver: Driver, compiled: onnx.ModelProto) -> Totals:
     quantized = sum(_size(view.shape) for entry in entries for view in entry.views)
     distinct = sum(_size(entry.views[0].shape) for entry in entries)
     outliers = sum(entry.tensor.outliers for entry in entries)
+    sites = [one for one in driver.journal.activations if one.role]
+    written = {(s.kind, s.layer if s.group is not None else s.name) for s in sites}
     return Totals(
         bytes_before=before,
         bytes_after=after,
@@ -82,6 +84,8 @@ def _totals(driver: Driver, compiled: onnx.ModelProto) -> Totals:
         weights_quantized=quantized,
         bits_per_weight=8 * sum(e.bytes_after for e in entries) / distinct if distinct else 0.0,
         outlier_share=outliers / distinct if distinct else 0.0,
+        activations=len(written),
+        activations_xhy=sum(kind in ("x", "h", "y") for kind, _ in written),
     )
 
 

@@ -19,19 +19,20 @@ from sardonyx.passes.quantize.activation_notes import activation_notes, site_ent
 from sardonyx.passes.quantize.grids import GridSettings, KlMode, Measured, RangeMethod, measured
 from sardonyx.passes.quantize.observers.find import Solver
 from sardonyx.passes.quantize.observers.histogram import Histogram
+from sardonyx.passes.quantize.observers.statistic import Statistic
 from sardonyx.passes.quantize.qdq_nodes import rounding
 from sardonyx.passes.quantize.widen import widened
 from sardonyx.passes.quantizers import QUANTIZE, is_op
-from sardonyx.passes.rewrite import Replacements, readers_of, replace_nodes, reread
+from sardonyx.passes.rewrite import Draft, Replacements, readers_of, redirect, replace_nodes
 from sardonyx.runtime_ops.errors import InputError
 from sardonyx.runtime_ops.uniform import Grid
 
 AUTO = "auto"
 
-SITE_ROLES: tuple[str, ...] = tuple(role for part in get_args(SiteRole) for role in get_args(part))
-
 WIDE_OPSET = 21
 """The first whose QuantizeLinear makes codes of 16 bits."""
+
+_ROLES = frozenset(role for part in get_args(SiteRole) for role in get_args(part))
 
 
 @dataclass(frozen=True)
@@ -44,15 +45,16 @@ class QuantizeValues(Pass):
     them in 16 bits, likewise; empty: none; ``auto``: those from which the model's outputs gain most
     (`widen.widened`), until they make up the share ``budget`` of all, by default the 36 of 161 that
     Bondarenko et al. (arXiv 2109.12948) choose in BERT-base, or the outputs reach an SQNR of
-    ``goal_db``. ``method``, ``mode``, ``percentile``, ``solver``,
-    ``decay``, ``symmetric``, ``signed``: how ranges are found (`grids.GridSettings`), all of them
-    before any activation is rounded.
+    ``goal_db``. ``method``, ``mode``, ``percentile``, ``solver``, ``decay``, ``symmetric``,
+    ``signed``: how ranges are found (`grids.GridSettings`), all of them before any activation is
+    rounded.
 
-    Does not fire on an activation
+    Outputs of the graph stay as they are. Does not fire on an activation
 
-    1. that ``sites`` does not name, or that is not of float32,
-    2. that nothing reads but the graph's caller, or what rounds it already,
-    3. that the calibration data never reached.
+    1. that ``sites`` does not name,
+    2. of another type than float32,
+    3. that no node reads, or none but those that round it already,
+    4. that had no values in the calibration data.
     """
 
     sites: str = "all"
@@ -79,7 +81,7 @@ class QuantizeValues(Pass):
         if self._is_too_old(graph):
             return {}
         statistics = self._settings.statistics(weighed=False)
-        return {site.tensor.name: statistics for site in self._sites(graph)}
+        return {s.tensor.name: statistics for s in self._chosen(graph) if not _obstacle(s)}
 
     def run(self, graph: gs.Graph, journal: Journal) -> int:
         """Find all grids; then rewrite."""
@@ -90,28 +92,20 @@ class QuantizeValues(Pass):
                 f"{graph.opset}{next(missed, '')}: put the pass raise-opset with to = {WIDE_OPSET} "
                 "ahead, or export the model again"
             )
-        sites = self._reached(graph, journal)
-        wide = self._wide(sites, journal)
-        after: Replacements = {}
-        rereads: list[tuple[gs.Node, gs.Tensor, gs.Tensor]] = []
+        chosen = self._chosen(graph)
+        sites = self._reached(chosen, journal)
+        wide = self._widened(sites, journal) if self.wide == AUTO else self._wide(chosen)
+        drafts = list[Draft]()
         for site in sites:
-            x = site.tensor
-            why_wide = wide.get(x.name, "")
+            why_wide = wide.get(site.tensor.name, "")
             found = self._measured(site, journal, 16 if why_wide else 8)
-            readers = _readers(x)
-            entry = site_entry(readers[0], site, found, why_wide)
+            entry = site_entry(_readers(site.tensor)[0], site, found, why_wide)
             journal.activations.append(entry)
-            draft = rounding(x, found.grid, activation_notes(entry))
-            for node in draft.nodes:
+            drafts.append(rounding(site.tensor, found.grid, activation_notes(entry)))
+            for node in drafts[-1].nodes:
                 annotate(node, **{"pass": self.name})
-            maker = x.inputs[0]
-            after.setdefault(id(maker), [maker]).extend(draft.nodes)
-            rereads += [(reader, x, draft.nodes[-1].outputs[0]) for reader in readers]
-        replace_nodes(graph, after)
-        for reader, old, new in rereads:
-            for slot in [slot for slot, tensor in enumerate(reader.inputs) if tensor is old]:
-                reread(reader, slot, new)
-        return len(after)
+        _put(graph, drafts)
+        return len(drafts)
 
     @property
     def _settings(self) -> GridSettings:
@@ -137,33 +131,61 @@ class QuantizeValues(Pass):
         """Of 8 and of 16 bits."""
         return self._measured(site, journal, 8).grid, self._measured(site, journal, 16).grid
 
-    def _reached(self, graph: gs.Graph, journal: Journal) -> list[Site]:
-        """The activations that have values."""
+    def _chosen(self, graph: gs.Graph) -> list[Site]:
+        """The activations that are asked for."""
+        every = activation_sites(graph)
+        return every if self.sites == "all" else _named(every, self.sites, f"{self.name}.sites")
+
+    def _reached(self, chosen: Sequence[Site], journal: Journal) -> list[Site]:
+        """Those of some activations that can be rounded."""
         reached = []
-        for site in self._sites(graph):
-            seen = journal.watched[site.tensor.name]
-            if next(s for s in seen if isinstance(s, Histogram)).count:
-                reached.append(site)
+        for site in chosen:
+            reason = _obstacle(site)
+            if not reason and not _histogram(journal.watched[site.tensor.name]).count:
+                reason = "had no values in the calibration data"
+            if reason:
+                journal.miss(self.name, site.tensor.inputs[0], reason)
             else:
-                maker = site.tensor.inputs[0]
-                journal.miss(self.name, maker, "no values in the calibration data")
+                reached.append(site)
         return reached
 
-    def _wide(self, sites: Sequence[Site], journal: Journal) -> dict[str, str]:
-        """Why some activations are in 16 bits, by name."""
+    def _wide(self, chosen: Sequence[Site]) -> dict[str, str]:
+        """Why the activations are in 16 bits that are asked for, by name."""
+        named = _named(chosen, self.wide, f"{self.name}.wide")
+        return {str(site.tensor.name): "asked for" for site in named}
+
+    def _widened(self, sites: Sequence[Site], journal: Journal) -> dict[str, str]:
+        """Why those are that are worth it."""
         if not sites:
             return {}
-        if self.wide != AUTO:
-            named = _named(sites, self.wide, f"{self.name}.wide")
-            return {str(site.tensor.name): "asked for" for site in named}
         grids = {str(site.tensor.name): self._both_grids(site, journal) for site in sites}
         return widened(grids, self.budget, self.goal_db, self.name, journal)
 
-    def _sites(self, graph: gs.Graph) -> list[Site]:
-        """The activations that are to be rounded."""
-        every = [site for site in activation_sites(graph) if site.tensor.dtype == np.float32]
-        chosen = every if self.sites == "all" else _named(every, self.sites, f"{self.name}.sites")
-        return [site for site in chosen if _readers(site.tensor)]
+
+def _put(graph: gs.Graph, drafts: Sequence[Draft]) -> None:
+    """Round each activation behind the node that makes it, for all that read it."""
+    after: Replacements = {}
+    for draft in drafts:
+        maker = draft.nodes[0].inputs[0].inputs[0]
+        after.setdefault(id(maker), [maker]).extend(draft.nodes)
+    replace_nodes(graph, after)
+    for draft in drafts:
+        x, rounded = draft.nodes[0].inputs[0], draft.nodes[-1].outputs[0]
+        redirect(x, rounded, set(map(id, _readers(x))))
+
+
+def _obstacle(site: Site) -> str:
+    """Why an activation cannot be rounded, whatever its values; empty if it can."""
+    x = site.tensor
+    if x.dtype != np.float32:
+        return f"makes {x.dtype}: only float32 is rounded"
+    if not x.outputs:
+        return "makes an output of the graph that nothing else reads"
+    return "" if _readers(x) else "makes what is rounded already"
+
+
+def _histogram(statistics: Sequence[Statistic]) -> Histogram:
+    return next(each for each in statistics if isinstance(each, Histogram))
 
 
 def _readers(x: gs.Tensor) -> list[gs.Node]:
@@ -175,7 +197,7 @@ def _named(sites: Sequence[Site], words: str, argument: str) -> list[Site]:
     """The sites whose kind, role or name is one of some words; InputError for a word that can be
     none."""
     wanted = {word.strip() for word in words.split(",")} - {""}
-    for word in sorted(wanted - {*KINDS, *SITE_ROLES, *(site.tensor.name for site in sites)}):
+    for word in sorted(wanted - {*KINDS, *_ROLES, *(site.tensor.name for site in sites)}):
         kinds = dict.fromkeys(word for site in sites for word in (site.kind, site.role) if word)
         raise InputError(
             f"{argument}: no activation is '{word}': there is {', '.join(kinds)}, and each by name"
