@@ -39,7 +39,7 @@ class TiedWeight:
     @property
     def size(self) -> int:
         """Weights in the matrix."""
-        return int(np.prod(self.view.shape))
+        return int(np.prod(self.view.constant.shape))
 
     @property
     def slice(self) -> Slice | None:
