@@ -11,6 +11,7 @@ from pydantic import Field
 from sardonyx.passes.base import Pass
 from sardonyx.passes.facts import CONSTANTS_ARE_INITIALIZERS
 from sardonyx.passes.journal import Journal, Watched
+from sardonyx.passes.metadata import PREFIX, PROPS
 from sardonyx.passes.peg.blocks import FfnBlock, ffn_blocks
 from sardonyx.passes.peg.channels import Stream, stream_of
 from sardonyx.passes.peg.groups import Range, Rule, channel_order, group_sizes
@@ -19,7 +20,6 @@ from sardonyx.passes.peg.split import KINDS, OUTER, Groups, Lengths, obstacle, s
 from sardonyx.passes.quantize.observers.channel_range import ChannelRange
 from sardonyx.passes.scopes import all_nodes
 from sardonyx.passes.sizes import Sizes
-from sardonyx.passes.slices import slice_of
 from sardonyx.runtime_ops.errors import InputError
 
 T = TypeVar("T")
@@ -32,7 +32,8 @@ Family = list[FfnBlock]
 
 _LOOKED_FOR = (
     "a product by a constant matrix (two where the network is gated), an activation function, and "
-    "a product that leads back to the width the first took, into a residual Add"
+    "a product that leads back to the width the first took, into a residual Add; bodies of If, Loop "
+    "and Scan were not searched"
 )
 
 
@@ -204,7 +205,7 @@ class Peg(Pass):
 
 
 def _is_split(graph: gs.Graph) -> bool:
-    return any(slice_of(node) for node in all_nodes(graph))
+    return any(f"{PREFIX}site" in node.attrs.get(PROPS, {}) for node in all_nodes(graph))
 
 
 def _held(block: FfnBlock) -> Iterable[Hashable]:
