@@ -170,18 +170,19 @@ def _untransposed(name: str, held: Contents) -> str:
     return maker.inputs[0] if maker and maker.op == "Transpose" and maker.inputs else name
 
 
-def _looked_up(name: str, held: Contents) -> str:
+def _table(name: str, held: Contents) -> str:
     maker = held.makers.get(name)
     return maker.inputs[0] if maker and maker.op in _LOOKUPS and maker.inputs else name
 
 
 def _scale_behind(placed: PlacedNode, held: Contents) -> Iterator[tuple[str, str]]:
-    """What the result of an op on codes is scaled by: in a DequantizeLinear, or a Cast and a Mul by
-    a constant, by rows looked up in one, or by a product with one."""
+    """What the result of an op on codes is scaled by: in a DequantizeLinear by a constant or rows
+    of one, or in a Cast and a Mul by a constant, by rows looked up in one, or by a product with
+    one."""
     for made in placed.outputs[:1]:
         for reader in held.readers.get(made, []):
             if reader.op == "DequantizeLinear":
-                found = [_looked_up(name, held) for name in reader.inputs[1:]]
+                found = [_table(name, held) for name in reader.inputs[1:]]
                 yield from zip(_INTEGER[1:], found, strict=False)
             elif reader.op == "Cast" and placed.op != "Cast":
                 yield from _scale_behind(reader, held)
@@ -196,7 +197,7 @@ def _factors(names: list[str], held: Contents) -> Iterator[tuple[str, str]]:
             maker = held.makers.get(maker.inputs[0])
         if name in held.tensors:
             yield "scale", name
-        elif maker and maker.op in _LOOKUPS and maker.inputs:
+        elif maker and maker.op == "Gather" and maker.inputs:
             yield "scale", maker.inputs[0]
         elif maker and maker.op == "Mul":
             yield from (("scale", other) for other in maker.inputs if other in held.tensors)
