@@ -34,7 +34,8 @@ class InsertQdq(Pass):
     """``MatMul(x, W) + b``  ->  ``MatMul(DQ(Q(x)), DQ(W codes)) + DQ(b codes)``, and
 
     ``Gather(W, ids)``  ->  ``DQ(Gather(W codes, ids))``, or rows of codes times each row's scale;
-    where ids are rows in order (`rows_in_order`), ``DQ(Slice(W codes), Slice(scales))``. Weights with equal contents are encoded once. ``activations = "dynamic"`` needs no calibration:
+    where ids are rows in order (`rows_in_order`), ``DQ(Slice(W codes), Slice(scales))``. Weights
+    with equal contents are encoded once. ``activations = "dynamic"`` needs no calibration:
     ``MatMul(x, W)``  ->  DynamicQuantizeLinear, MatMulInteger and the scales.
 
     Of activations: ``method``, ``mode``, ``percentile``, ``solver``, ``decay``, ``rows``: how the
