@@ -107,16 +107,7 @@ class FreezeRanges(Pass):
 
     @property
     def _settings(self) -> GridSettings:
-        return GridSettings(
-            self.method,
-            self.mode,
-            self.percentile,
-            self.solver,
-            self.decay,
-            symmetric=False,
-            signed=False,
-            rows=self.rows,
-        )
+        return GridSettings.of(self, symmetric=False, signed=False)
 
     def _measured(
         self, found: DynamicQuantizer, statistics: tuple[Statistic, ...], within: Within

@@ -144,16 +144,7 @@ class InsertQdq(Pass):
 
     @property
     def _settings(self) -> GridSettings:
-        return GridSettings(
-            self.method,
-            self.mode,
-            self.percentile,
-            self.solver,
-            self.decay,
-            self.symmetric,
-            self.signed,
-            self.rows,
-        )
+        return GridSettings.of(self, symmetric=self.symmetric, signed=self.signed)
 
     def _format(self, weight: TiedWeight) -> Chosen:
         multiplied = any(use.node.op == "MatMul" for use in weight.uses)
