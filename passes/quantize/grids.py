@@ -1,11 +1,12 @@
 """The grid of an activation: from what was measured of it, by the method that was asked for."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 import numpy as np
 
+from sardonyx.passes.base import Pass
 from sardonyx.passes.quantize.observers.find import Method, Mode, Settings, Solver, find_range
 from sardonyx.passes.quantize.observers.histogram import Histogram
 from sardonyx.passes.quantize.observers.moving_range import MovingRange
@@ -38,6 +39,13 @@ class GridSettings:
     signed: bool
     rows: int
     bits: int = 8
+
+    @classmethod
+    def of(cls, a_pass: Pass, *, symmetric: bool, signed: bool) -> "GridSettings":
+        """Those of a pass that has all others as arguments, for one kind of grid."""
+        kind = ("symmetric", "signed")
+        given = {f.name: getattr(a_pass, f.name) for f in fields(cls) if f.name not in kind}
+        return cls(**given, symmetric=symmetric, signed=signed)
 
     def statistics(self, weighed: bool) -> tuple[Statistic, ...]:
         """What must be measured of an activation; if it is ``weighed``, multiplied by a weight,
