@@ -37,14 +37,15 @@ class GridSettings:
     decay: float
     symmetric: bool
     signed: bool
-    rows: int
+    rows: int = 1
     bits: int = 8
 
     @classmethod
     def of(cls, a_pass: Pass, *, symmetric: bool, signed: bool) -> "GridSettings":
-        """Those of a pass that has all others as arguments, for one kind of grid."""
-        kind = ("symmetric", "signed")
-        given = {f.name: getattr(a_pass, f.name) for f in fields(cls) if f.name not in kind}
+        """Those of a pass that has the others, or all but the last two, as arguments, for one kind of
+        grid."""
+        names = {field.name for field in fields(cls)} - {"symmetric", "signed"}
+        given = {name: getattr(a_pass, name) for name in names if hasattr(a_pass, name)}
         return cls(**given, symmetric=symmetric, signed=signed)
 
     def statistics(self, weighed: bool) -> tuple[Statistic, ...]:
