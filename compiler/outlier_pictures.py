@@ -71,12 +71,14 @@ class Pictures:
 def _draw_layer(axes: Any, one: TensorOutliers) -> None:
     channels, low, high = np.arange(one.width), one.range.low, one.range.high
     outlying = one.channels.beyond > 0
+    axes.axhline(0, color=_RANGE, linewidth=0.8)  # ranges less than a dot high are not drawn
     for which, color in ((~outlying, _RANGE), (outlying, _OUTLYING)):
         axes.vlines(channels[which], low[which], high[which], color=color, linewidth=0.8)
     widest = np.argsort(np.where(outlying, low - high, 0.0), kind="stable")
     for channel in widest[: min(_NAMED, len(one.shares))]:
         tall = high[channel] if high[channel] > -low[channel] else low[channel]
         axes.annotate(str(channel), (channel, tall), color=_OUTLYING, fontsize=7)
+    axes.margins(y=0.15)
     axes.set_title(f"layer {one.layer}", fontsize=9)
     axes.set_xlim(-1, one.width)
     axes.tick_params(labelsize=7)

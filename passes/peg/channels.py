@@ -136,7 +136,7 @@ class _Trace:
 
 def _homes(graph: gs.Graph) -> dict[int, int]:
     """By ``id`` of each node and variable, that of the graph, perhaps a body, that it is in."""
-    homes = {}
+    homes: dict[int, int] = {}
     for scope in scopes(graph):
         made = [tensor for node in scope.nodes for tensor in node.outputs]
         homes |= {id(each): id(scope) for each in (*scope.nodes, *scope.inputs, *made)}

@@ -35,7 +35,8 @@ Family = list[FfnBlock]
 
 _LOOKED_FOR = (
     "a product by a constant matrix (two where the network is gated), an activation function, and "
-    "a product that leads back to the width the first took, into a residual Add"
+    "a product that leads back to the width the first took, into a residual Add; the bodies of If, "
+    "Loop and Scan were not searched"
 )
 
 

@@ -109,16 +109,7 @@ class QuantizeValues(Pass):
 
     @property
     def _settings(self) -> GridSettings:
-        return GridSettings(
-            self.method,
-            self.mode,
-            self.percentile,
-            self.solver,
-            self.decay,
-            self.symmetric,
-            self.signed,
-            rows=1,
-        )
+        return GridSettings.of(self, symmetric=self.symmetric, signed=self.signed)
 
     def _is_too_old(self, graph: gs.Graph) -> bool:
         return bool(self.wide) and graph.opset < WIDE_OPSET
