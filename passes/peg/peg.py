@@ -32,8 +32,8 @@ Family = list[FfnBlock]
 
 _LOOKED_FOR = (
     "a product by a constant matrix (two where the network is gated), an activation function, and "
-    "a product that leads back to the width the first took, into a residual Add; bodies of If, Loop "
-    "and Scan were not searched"
+    "a product that leads back to the width the first took, into a residual Add, outside of bodies "
+    "of If and Loop"
 )
 
 
