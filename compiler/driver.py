@@ -114,7 +114,7 @@ class Driver:
         watches = self._do(a_pass, lambda: a_pass.watches(self.graph))
         if watches:
             watches = self.calibration.measure(
-                a_pass, self.source, self.graph, watches, self.journal.progress
+                f"pass {a_pass.name}", self.source, self.graph, watches, self.journal.progress
             )
         self.journal.watched = watches
 

@@ -16,14 +16,20 @@ from sardonyx.passes.fuse.unfit import Unfit
 from sardonyx.passes.fused import is_standard
 from sardonyx.passes.journal import Journal
 from sardonyx.passes.origin import behind, label
-from sardonyx.passes.quantize.products import product_uses
+from sardonyx.passes.quantize.products import OPS, product_uses
 from sardonyx.passes.rewrite import readers_of
 from sardonyx.passes.roles import noted_place, product_places
-from sardonyx.passes.scopes import all_outputs, is_constant
-from sardonyx.passes.weights import WeightUse
+from sardonyx.passes.scopes import all_outputs, is_constant, scopes
+from sardonyx.passes.weights import WeightUse, weight_uses
 
 _BY = "peg"
 """The pass that misses are noted for."""
+
+LOOKED_FOR = (
+    "a product by a constant matrix (two where the network is gated), an activation function, and "
+    "a product that leads back to the width the first took, into a residual Add"
+)
+"""What a network is, to say where none is found."""
 
 _PASS_ON = ("Identity", "Dropout", "Reshape")
 """Ops between a product and the residual sum that change no value."""
@@ -67,7 +73,8 @@ def ffn_blocks(graph: gs.Graph, journal: Journal | None = None) -> list[FfnBlock
     3. where something else reads what the FFN-out product makes, on its way into the sum, or it is
        an output,
     4. where h goes elsewhere than into an Add: into a fused op,
-    5. where the results of two networks are added up.
+    5. where the results of two networks are added up,
+    6. in the bodies of If, Loop and Scan.
     """
     outputs = all_outputs(graph)
     found = []
@@ -76,6 +83,8 @@ def ffn_blocks(graph: gs.Graph, journal: Journal | None = None) -> list[FfnBlock
             found.append(_block(layer, ins, out, outputs))
         except Unfit as reason:
             _miss(journal, out.node, str(reason))
+    for node in _outs_in_bodies(graph) if journal else ():
+        _miss(journal, node, "it is in the body of an If, Loop or Scan")
     shared = Counter(id(block.total) for block in found)
     for block in (block for block in found if shared[id(block.total)] > 1):
         _miss(journal, block.out.node, f"'{block.y.name}' adds up two networks")
@@ -94,6 +103,15 @@ def _networks(graph: gs.Graph) -> Iterator[tuple[int, tuple[WeightUse, ...], Wei
         elif place.role == "ffn_out":
             yield place.layer, tuple(ins), linears[id(node)]
             ins = []
+
+
+def _outs_in_bodies(graph: gs.Graph) -> Iterator[gs.Node]:
+    """The FFN-out products in the graphs inside a graph."""
+    linears = {id(use.node): use for use in weight_uses(graph) if use.node.op in OPS}
+    for body in (scope for scope in scopes(graph) if scope is not graph):
+        for node, place in product_places(body, linears):
+            if place.role == "ffn_out":
+                yield node
 
 
 def _block(layer: int, ins: tuple[WeightUse, ...], out: WeightUse, outputs: set[int]) -> FfnBlock:
