@@ -21,6 +21,12 @@ class Totals(Part):
         description="bits in the file for each weight, tied ones once: indices, centroids, outliers"
     )
     outlier_share: float = Field(description="outliers among quantized weights, 0 to 1")
+    activations: int = Field(
+        default=0, description="rounded as they are written back, the groups of one as one"
+    )
+    activations_xhy: int = Field(
+        default=0, description="x, h and y of feed-forward networks among these"
+    )
 
 
 class TensorEntry(Part):
@@ -120,6 +126,14 @@ class MissEntry(Part):
     reason: str
 
 
+class DecisionEntry(Part):
+    """What a pass chose by trying it on the first calibration samples."""
+
+    by: str = Field(description="the pass")
+    what: str
+    reason: str = Field(description="SQNR of the model's outputs, one way and the other")
+
+
 class PassEntry(Part):
     """A pass that ran."""
 
@@ -186,6 +200,9 @@ class CompileReport(Document):
     )
     not_fused: list[MissEntry] = Field(
         default_factory=list, description="places that looked like one of these, and why they stay"
+    )
+    decided: list[DecisionEntry] = Field(
+        default_factory=list, description="what passes chose by the model's outputs"
     )
     passes: list[PassEntry]
     verification: VerificationEntry

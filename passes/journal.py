@@ -61,7 +61,7 @@ class Skip:
 class Activation:
     """An activation that a pass rounds to a grid.
 
-    ``node``: the first that reads it so. ``format``: as uint8/tensor; ``bits``: of it. ``range``: what does not
+    ``node``: the first that reads it so. ``format``: as uint8/tensor. ``range``: what does not
     saturate, None where it is found at run time; ``method``: how it was found; ``curve``: of the
     method's (threshold, loss). ``tensor_class``: of its histogram, with the sentence that says why
     (empty where it was not measured). ``sqnr_db``, ``product_sqnr_db``: of its values, and of the
@@ -123,6 +123,15 @@ class Smoothed:
 
 
 @dataclass(frozen=True)
+class Decision:
+    """What a pass (``by``) chose by trying: ``what``, and the ``reason`` in decibels."""
+
+    by: str
+    what: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Miss:
     """What looked like the formula of a pass (``by``) at ``node``, and why it was left alone."""
 
@@ -160,6 +169,7 @@ class Journal:
     skipped: list[Skip] = field(default_factory=list)
     fused: list[Fusion] = field(default_factory=list)
     smoothed: list[Smoothed] = field(default_factory=list)
+    decided: list[Decision] = field(default_factory=list)
     missed: list[Miss] = field(default_factory=list)
     kept: list[Kept] = field(default_factory=list)
     weights: int = 0

@@ -16,7 +16,8 @@ class Rounding:
     """An activation as DequantizeLinear(QuantizeLinear(x)) makes it.
 
     ``tensor``: name of a float32 tensor that a node of the main graph makes. ``scale``, float32,
-    and ``zero_point``, uint8 or int8: of shape [], or [channels] along the last axis.
+    and ``zero_point``, of 8 bits, or in opset 21 of 16: of shape [], or [channels] along the last
+    axis.
     """
 
     tensor: str
@@ -26,14 +27,14 @@ class Rounding:
     @classmethod
     def of(cls, tensor: str, grid: Grid) -> "Rounding":
         """By one grid for the whole tensor."""
-        return cls(tensor, np.array(grid.scale), np.array(grid.zero_point, _kind(grid)))
+        return cls(tensor, np.array(grid.scale), np.array(grid.zero_point, grid.dtype))
 
     @classmethod
     def grouped(cls, tensor: str, grids: Sequence[Grid], group: NDArray[np.int64]) -> "Rounding":
         """By a grid for each group of channels, all of one kind. ``group``: that of each channel,
         [channels]."""
         scales = np.array([grid.scale for grid in grids], np.float32)
-        zero_points = np.array([grid.zero_point for grid in grids], _kind(grids[0]))
+        zero_points = np.array([grid.zero_point for grid in grids], grids[0].dtype)
         return cls(tensor, scales[group], zero_points[group])
 
 
@@ -51,7 +52,3 @@ run the model on, or no output to judge by."""
 def no_trials(roundings: Sequence[Rounding]) -> Trial:
     """Of a journal that no driver holds."""
     raise InputError("trying roundings needs a model to run")
-
-
-def _kind(grid: Grid) -> type[np.integer[Any]]:
-    return np.int8 if grid.signed else np.uint8

@@ -15,6 +15,7 @@ from sardonyx.compiler.cli.table import (
     activation_table,
     megabytes,
     passes_table,
+    print_decided,
     print_fused,
     print_kept,
     print_left_alone,
@@ -128,6 +129,7 @@ def _print_summary(answers: Explainer, report: CompileReport | None) -> None:
         out.print(tensor_table(answers.quantized, out.width))
     if answers.activations:
         out.print(activation_table(answers.activations, answers.quantized, out.width))
+    print_decided(answers.decided, out)
     print_left_alone(answers.left_alone, out)
     if report:
         print_fused(report, out)

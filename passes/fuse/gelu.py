@@ -70,7 +70,8 @@ class FuseGelu(Pass):
 
     def run(self, graph: gs.Graph, journal: Journal) -> int:
         """Fuse every one."""
-        return sum(fuse(graph, formula, journal) for formula in _formulas(Sizes(graph)))
+        formulas = _formulas(journal.sizes(graph))
+        return sum(fuse(graph, formula, journal) for formula in formulas)
 
 
 def _formulas(sizes: Sizes) -> Iterator[Formula]:

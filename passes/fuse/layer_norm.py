@@ -52,7 +52,7 @@ class FuseLayerNorm(Pass):
 
     def run(self, graph: gs.Graph, journal: Journal) -> int:
         """Fuse every one."""
-        build = partial(_build, Sizes(graph), graph.opset)
+        build = partial(_build, journal.sizes(graph), graph.opset)
         patterns = (*LAYER_NORM, RMS_NORM)
         formula = Formula(self.name, (ANCHOR,), patterns, REACH, build, meant=is_of_squares)
         return fuse(graph, formula, journal)

@@ -173,7 +173,8 @@ def _reshape(ties: Ties, port: Port) -> list[Port]:
 def _matmul(ties: Ties, port: Port) -> list[Port]:
     if min(len(ties.shape(tensor)) for tensor in port.node.inputs) < 2:
         raise Unfit("it multiplies by a vector")
-    return _one_of(port, [(False, 0, -1), (False, 1, -2)], [(False, 1, -1), (True, 0, -1)])
+    inner, columns = [(False, 0, -1), (False, 1, -2)], [(False, 1, -1), (True, 0, -1)]
+    return _one_of(port, inner, columns, [(False, 0, -2), (True, 0, -2)])
 
 
 def _gemm(ties: Ties, port: Port) -> list[Port]:

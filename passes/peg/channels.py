@@ -15,7 +15,7 @@ import onnx_graphsurgeon as gs
 from sardonyx.passes.fuse.unfit import Unfit
 from sardonyx.passes.peg.channel_rules import Port, Ties
 from sardonyx.passes.rewrite import readers_of
-from sardonyx.passes.scopes import all_outputs
+from sardonyx.passes.scopes import all_outputs, scopes
 from sardonyx.passes.sizes import Sizes
 
 Axis = tuple[int, int]
@@ -62,9 +62,9 @@ def stream_of(graph: gs.Graph, tensor: gs.Tensor, sizes: Sizes) -> Stream:
     each may have its own. Raises Unfit where it is not known how many channels there are.
     """
     ties = Ties(sizes, width_of(tensor, sizes))
-    outputs, fixed = all_outputs(graph), dict[Axis, str]()
+    homes, outputs, fixed = _homes(graph), all_outputs(graph), dict[Axis, str]()
     while True:
-        trace = _Trace(ties, fixed)
+        trace = _Trace(ties, homes, fixed)
         trace.follow(tensor)
         more = trace.needed(outputs)
         if not more:
@@ -74,9 +74,11 @@ def stream_of(graph: gs.Graph, tensor: gs.Tensor, sizes: Sizes) -> Stream:
 
 @dataclass
 class _Trace:
-    """A search. ``fixed``: axes of constants that others need in the order they are in, and who."""
+    """A search. ``homes``: by ``id`` of a node or tensor, that of the graph it is in. ``fixed``:
+    axes of constants that others need in the order they are in, and who."""
 
     ties: Ties
+    homes: dict[int, int]
     fixed: dict[Axis, str]
     ports: dict[tuple[int, bool, int, int], Port] = field(default_factory=dict)
     exits: list[tuple[Port, str]] = field(default_factory=list)
@@ -106,6 +108,9 @@ class _Trace:
     def _group(self, port: Port) -> list[Port]:
         group = self.ties.of(port)
         for each in group:
+            home = self.homes.get(id(each.tensor))  # a constant has none
+            if home not in (None, self.homes[id(each.node)]):
+                raise Unfit(f"'{each.tensor.name}' is made around the body that reads it")
             who = self.fixed.get((id(each.tensor), each.axis))
             if who:
                 raise Unfit(f"'{each.tensor.name}' is also read by {who}")
@@ -127,6 +132,15 @@ class _Trace:
         ports = tuple(self.ports.values())
         choices = tuple(port for port in ports if self.ties.chooses(port))
         return Stream(self.ties.width, ports, choices, tuple(self.exits))
+
+
+def _homes(graph: gs.Graph) -> dict[int, int]:
+    """By ``id`` of each node and variable, that of the graph, perhaps a body, that it is in."""
+    homes: dict[int, int] = {}
+    for scope in scopes(graph):
+        made = [tensor for node in scope.nodes for tensor in node.outputs]
+        homes |= {id(each): id(scope) for each in (*scope.nodes, *scope.inputs, *made)}
+    return homes
 
 
 def _ports(tensor: gs.Tensor, axis: int) -> list[Port]:

@@ -50,7 +50,7 @@ def optimal_groups(ranges: Ranges, order: Order, k: int) -> tuple[int, ...]:
         noise = weights @ np.square(high[:, :end] - low[:, :end])
         totals = best[:k, :end] + noise * np.arange(end, 0, -1)
         starts[1:, end] = totals.argmin(axis=1)
-        best[1:, end] = np.take_along_axis(totals, starts[1:, end, None], axis=1)[:, 0]
+        best[1:, end] = totals.min(axis=1)
     cuts = [width]
     for groups in range(k, 0, -1):
         cuts.append(int(starts[groups, cuts[-1]]))
@@ -78,7 +78,8 @@ def channel_order(sets: Sequence[Ranges], k: int, rule: Rule) -> Order:
     def loss(order: Order) -> float:
         return sum(cost(each, order, group_sizes(each, order, k, rule)) for each in sets)
 
-    return min(_orders([pair for each in sets for pair in each]), key=loss)
+    orders = _orders([pair for each in sets for pair in each])
+    return min({order.tobytes(): order for order in orders}.values(), key=loss)
 
 
 def _orders(ranges: Ranges) -> Iterator[Order]:

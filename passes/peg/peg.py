@@ -1,7 +1,7 @@
 """peg: feed-forward networks in groups of channels, so that a scale a tensor is one a group."""
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, ClassVar, Literal, TypeVar
 
 import numpy as np
@@ -11,16 +11,19 @@ from pydantic import Field
 from sardonyx.passes.base import Pass
 from sardonyx.passes.facts import CONSTANTS_ARE_INITIALIZERS
 from sardonyx.passes.journal import Journal, Watched
+from sardonyx.passes.metadata import PREFIX, PROPS
 from sardonyx.passes.peg.blocks import FfnBlock, ffn_blocks
 from sardonyx.passes.peg.channels import Stream, stream_of
 from sardonyx.passes.peg.groups import Range, Rule, channel_order, group_sizes
 from sardonyx.passes.peg.reorder import Reorder, cut
 from sardonyx.passes.peg.split import KINDS, OUTER, Groups, Lengths, obstacle, split_blocks
+from sardonyx.passes.peg.worth import kinds_worth
 from sardonyx.passes.quantize.observers.channel_range import ChannelRange
 from sardonyx.passes.scopes import all_nodes
 from sardonyx.passes.sizes import Sizes
-from sardonyx.passes.slices import slice_of
 from sardonyx.runtime_ops.errors import InputError
+
+AUTO = "auto"
 
 T = TypeVar("T")
 
@@ -32,7 +35,8 @@ Family = list[FfnBlock]
 
 _LOOKED_FOR = (
     "a product by a constant matrix (two where the network is gated), an activation function, and "
-    "a product that leads back to the width the first took, into a residual Add"
+    "a product that leads back to the width the first took, into a residual Add; the bodies of If, "
+    "Loop and Scan were not searched"
 )
 
 
@@ -43,7 +47,8 @@ class Peg(Pass):
     Quantizers of tensors, which other passes put there, are then quantizers of groups: the
     per-embedding-group quantization of Bondarenko et al. (arXiv 2109.12948), for hardware with one
     scale a tensor. x is what the FFN-in product reads, g what the FFN-out product reads, h what
-    this makes, y the residual sum. Each of ``tensors`` that is among them is split:
+    this makes, y the residual sum. Each of ``tensors`` that is among them is split; of ``auto``,
+    those by whose groups the outputs of the model gain enough (`worth.kinds_worth`):
 
     (a) x and g: in K slices, multiplied by rows of the weight, K products that are added up; who
         else reads x reads its slices too,
@@ -74,13 +79,16 @@ class Peg(Pass):
     """Sums of partial products round anew; so do norms of channels in another order."""
 
     def __post_init__(self) -> None:
-        for kind in self.tensors.split(","):
+        for kind in self.tensors.split(",") if self.tensors != AUTO else ():
             if kind.strip() not in KINDS:
-                raise ValueError(f"names some of {', '.join(KINDS)}, not '{kind.strip()}'")
+                known = f"some of {', '.join(KINDS)}, or {AUTO}"
+                raise ValueError(f"names {known}, not '{kind.strip()}'")
 
     @property
     def kinds(self) -> frozenset[str]:
-        """The tensors to be split."""
+        """The tensors to be split, or from which that is chosen."""
+        if self.tensors == AUTO:
+            return frozenset(KINDS)
         return frozenset(kind.strip() for kind in self.tensors.split(","))
 
     def watches(self, graph: gs.Graph) -> Watched:
@@ -98,6 +106,8 @@ class Peg(Pass):
         if self.k == 1:
             return 0
         measured = {id(block.out.node): self._ranges(block, journal.watched) for block in blocks}
+        if self.tensors == AUTO:
+            return self._settled(blocks, measured, journal).run(graph, journal)
         if self.order == "layer" and self.kinds & OUTER:
             cut(graph, [block.y for block in blocks], journal.sizes(graph), self.name)
             blocks = self._again(graph, blocks, journal)
@@ -108,7 +118,18 @@ class Peg(Pass):
 
     @property
     def _measures(self) -> bool:
-        return self.groups == "optimal" or self.order != "none"
+        return self.groups == "optimal" or self.order != "none" or self.tensors == AUTO
+
+    def _settled(self, blocks: Sequence[FfnBlock], measured: Measured, journal: Journal) -> "Peg":
+        """The same pass for the tensors that are worth it; of one group, if none is."""
+        networks = [
+            {kind: (str(getattr(block, kind).name), ranges) for kind, ranges in held.items()}
+            for block in blocks
+            for held in [measured[id(block.out.node)]]
+        ]
+        ordered = self.order != "none"
+        worth = kinds_worth(networks, self.k, self.groups, ordered, self.name, journal)
+        return replace(self, tensors=",".join(worth)) if worth else replace(self, k=1, tensors="x")
 
     def _fitting(self, graph: gs.Graph, journal: Journal) -> list[FfnBlock]:
         """The networks that can be split."""
@@ -204,7 +225,7 @@ class Peg(Pass):
 
 
 def _is_split(graph: gs.Graph) -> bool:
-    return any(slice_of(node) for node in all_nodes(graph))
+    return any(f"{PREFIX}site" in node.attrs.get(PROPS, {}) for node in all_nodes(graph))
 
 
 def _held(block: FfnBlock) -> Iterable[Hashable]:

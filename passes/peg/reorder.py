@@ -39,9 +39,10 @@ _NOTE = "channels"
 
 def cut(graph: gs.Graph, tensors: Iterable[gs.Tensor], sizes: Sizes, by: str) -> None:
     """Part streams: put a Gather that picks all channels in turn behind each of some tensors that
-    nodes read, for `Reorder` to let it lead from one order to another. ``sizes``: of the graph, to be found anew
-    afterwards. ``by``: the pass that does it. Raises Unfit where the number of channels is not
-    known.
+    nodes read, for `Reorder` to let it lead from one order to another.
+
+    ``sizes``: of the graph, to be found anew afterwards. ``by``: the pass that does it. Raises
+    Unfit where the number of channels is not known.
     """
     placed = []
     for tensor in {id(tensor): tensor for tensor in tensors if tensor.outputs}.values():

@@ -216,8 +216,8 @@ class _Splitter:
 
     def _joined(self, whole: gs.Tensor, parts: Sequence[gs.Tensor], reader: gs.Node) -> gs.Variable:
         """Parts of a tensor, joined ahead of a reader."""
-        draft = Draft.of(reader, parts[0].dtype)
-        draft.name = whole.name
+        assert parts[0].dtype is not None
+        draft = Draft(whole.name, parts[0].dtype)
         joined = draft.add("Concat", "Concat", list(parts), axis=-1)
         self._put_ahead(reader, draft)
         return joined

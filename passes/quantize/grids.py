@@ -1,11 +1,12 @@
 """The grid of an activation: from what was measured of it, by the method that was asked for."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 import numpy as np
 
+from sardonyx.passes.base import Pass
 from sardonyx.passes.quantize.observers.find import Method, Mode, Settings, Solver, find_range
 from sardonyx.passes.quantize.observers.histogram import Histogram
 from sardonyx.passes.quantize.observers.moving_range import MovingRange
@@ -36,8 +37,16 @@ class GridSettings:
     decay: float
     symmetric: bool
     signed: bool
-    rows: int
+    rows: int = 1
     bits: int = 8
+
+    @classmethod
+    def of(cls, a_pass: Pass, *, symmetric: bool, signed: bool) -> "GridSettings":
+        """Those of a pass that has the others as arguments, ``rows`` and ``bits`` perhaps not, for
+        one kind of grid."""
+        names = {field.name for field in fields(cls)} - {"symmetric", "signed"}
+        given = {name: getattr(a_pass, name) for name in names if hasattr(a_pass, name)}
+        return cls(**given, symmetric=symmetric, signed=signed)
 
     def statistics(self, weighed: bool) -> tuple[Statistic, ...]:
         """What must be measured of an activation; if it is ``weighed``, multiplied by a weight,

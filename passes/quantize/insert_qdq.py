@@ -35,10 +35,11 @@ MOST_ROWS = 1 << 16
 class InsertQdq(Pass):
     """``MatMul(x, W) + b``  ->  ``MatMul(DQ(Q(x)), DQ(W codes)) + DQ(b codes)``, and
 
-    ``Gather(W, ids)``  ->  ``DQ(Gather(W codes, ids))``, or rows of codes times each row's scale.
-    Weights with equal contents are encoded once. ``activations = "dynamic"`` needs no calibration:
-    ``MatMul(x, W)``  ->  DynamicQuantizeLinear, MatMulInteger and the scales. An x that is rounded
-    already keeps its grid, of 8 or 16 bits.
+    ``Gather(W, ids)``  ->  ``DQ(Gather(W codes, ids))``, or rows of codes times each row's scale;
+    where ids are rows in order (`rows_in_order`), ``DQ(Slice(W codes), Slice(scales))``. Weights
+    with equal contents are encoded once. ``activations = "dynamic"`` needs no calibration:
+    ``MatMul(x, W)``  ->  DynamicQuantizeLinear, MatMulInteger and the scales. An x
+    that is rounded already keeps its grid, of 8 or 16 bits.
 
     Of activations: ``method``, ``mode``, ``percentile``, ``solver``, ``decay``, ``rows``: how the
     range is found (`grids.GridSettings`). ``symmetric``: the grid mirrors itself at 0. ``signed``:
@@ -150,16 +151,7 @@ class InsertQdq(Pass):
 
     @property
     def _settings(self) -> GridSettings:
-        return GridSettings(
-            self.method,
-            self.mode,
-            self.percentile,
-            self.solver,
-            self.decay,
-            self.symmetric,
-            self.signed,
-            self.rows,
-        )
+        return GridSettings.of(self, symmetric=self.symmetric, signed=self.signed)
 
     def _format(self, weight: TiedWeight) -> Chosen:
         multiplied = any(use.node.op == "MatMul" for use in weight.uses)

@@ -8,6 +8,7 @@ import onnx_graphsurgeon as gs
 
 from sardonyx.passes.metadata import annotate
 from sardonyx.passes.quantize.coded_weights import CodedWeight
+from sardonyx.passes.quantize.rows_in_order import RowsInOrder
 from sardonyx.passes.rewrite import Draft, Replacements, replace_nodes, reread
 from sardonyx.passes.weights import values_of
 from sardonyx.runtime_ops.uniform import Grid, integer_bias
@@ -57,19 +58,35 @@ class QdqNodes:
     def lookup(self, node: gs.Node, coded: CodedWeight) -> None:
         """``Gather(W, ids)``  ->  rows of codes, times the one scale or each row's own."""
         draft = Draft.of(node, np.float32)
+        rows = RowsInOrder.of(node.inputs[1], coded.codes.shape[0])
+        if rows is None or len(coded.weight.uses) > 1:
+            self._gathered(draft, node, coded)
+        else:
+            self._sliced(draft, rows, coded)
+        annotate(draft.nodes[0], replaces=node.op, replaced_node=node.name, **coded.notes)
+        self.replacements[id(node)] = draft.take_place(node, self.by)
+
+    def _gathered(self, draft: Draft, node: gs.Node, coded: CodedWeight) -> None:
         ids, axis = node.inputs[1], node.attrs.get("axis", 0)
         codes = draft.add("Gather", "Codes", [coded.codes, ids], dtype=coded.codes.dtype, axis=axis)
-        annotate(draft.nodes[-1], replaces=node.op, replaced_node=node.name, **coded.notes)
         if coded.tensor.scale.ndim == 0:
             draft.add("DequantizeLinear", "Dequantize", [codes, coded.scale])
-        else:
-            steps = draft.cast("Steps", codes, np.float32)
-            # the scales stay a vector: a matrix of them would be a table of its own to later passes
-            scales = draft.add("Gather", "Scales", [coded.scale, ids], axis=axis)
-            last = draft.constant("Axis", [-1], np.int64)
-            column = draft.add("Unsqueeze", "Column", [scales, last])
-            draft.add("Mul", "Rows", [steps, column])
-        self.replacements[id(node)] = draft.take_place(node, self.by)
+            return
+        steps = draft.cast("Steps", codes, np.float32)
+        # the scales stay a vector: a matrix of them would be a table of its own to later passes
+        scales = draft.add("Gather", "Scales", [coded.scale, ids], axis=axis)
+        last = draft.constant("Axis", [-1], np.int64)
+        column = draft.add("Unsqueeze", "Column", [scales, last])
+        draft.add("Mul", "Rows", [steps, column])
+
+    def _sliced(self, draft: Draft, rows: RowsInOrder, coded: CodedWeight) -> None:
+        """Rows that follow each other have their scales along one axis."""
+        codes = rows.sliced(draft, "Codes", coded.codes)
+        if coded.tensor.scale.ndim == 0:
+            draft.add("DequantizeLinear", "Dequantize", [codes, coded.scale])
+            return
+        scales = rows.sliced(draft, "Scales", coded.scale, flat=True)
+        draft.add("DequantizeLinear", "Dequantize", [codes, scales], axis=rows.axis)
 
     def rounded_operand(self, node: gs.Node, slot: int, grid: Grid) -> None:
         """Let a node read ``DequantizeLinear(QuantizeLinear(x))`` for x."""

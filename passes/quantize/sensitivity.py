@@ -33,12 +33,13 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Kept:
-    """A refinement that is worth it. ``gained_db``: how much better the outputs are with it, among
-    the others that are kept."""
+class Refinement:
+    """What may be rounded more finely. ``gained_db``: how much better the outputs are for it, among
+    those that were not given up before. ``made``: whether that is worth it."""
 
     name: str
     gained_db: float
+    made: bool
 
 
 def spare(trial: Trial, count: int, most: int, goal_db: float, progress: Progress) -> Choice:
@@ -68,19 +69,19 @@ def spare(trial: Trial, count: int, most: int, goal_db: float, progress: Progres
 
 def refine(
     sqnr_db: Callable[[frozenset[str]], float], names: Sequence[str], least_db: float
-) -> tuple[Kept, ...]:
-    """Choose which refinements to make: from all of them, the one that matters least is given up
-    until each gains ``least_db``. ``sqnr_db``: SQNR with these refinements. Of equal ones the last
-    of ``names`` goes first."""
-    kept = list(names)
-    while kept:
-        now = sqnr_db(frozenset(kept))
-        gains = {name: _gain(now, sqnr_db(frozenset(kept) - {name})) for name in kept}
-        least = min(reversed(kept), key=gains.__getitem__)
-        if gains[least] >= least_db:
-            return tuple(Kept(name, gains[name]) for name in kept)
-        kept.remove(least)
-    return ()
+) -> list[Refinement]:
+    """Choose which refinements to make, in the order of ``names``: from all of them, the one that
+    matters least is given up, of equal ones the last, until each gains ``least_db``. ``sqnr_db``:
+    SQNR with these."""
+    made, gained = list(names), dict[str, float]()
+    while made:
+        now = sqnr_db(frozenset(made))
+        gained |= {name: _gain(now, sqnr_db(frozenset(made) - {name})) for name in made}
+        least = min(reversed(made), key=gained.__getitem__)
+        if gained[least] >= least_db:
+            break
+        made.remove(least)
+    return [Refinement(name, gained[name], name in made) for name in names]
 
 
 @dataclass

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from sardonyx.passes.quantize.sensitivity import Kept, refine, spare
+from sardonyx.passes.quantize.sensitivity import refine, spare
 
 RUIN = -2.0
 """SQNR of outputs that have nothing in common with the right ones, whatever else is rounded."""
@@ -124,25 +124,30 @@ def test_progress_reaches_its_end_once():
 
 def gains_of(db):
     """SQNR of made-up refinements that each add their dB."""
-    return lambda kept: 10.0 + sum(db[name] for name in kept)
+    return lambda made: 10.0 + sum(db[name] for name in made)
 
 
-def test_refinements_that_gain_are_kept():
-    kept = refine(gains_of({"x": 3.0, "h": 0.1, "y": 0.2, "g": 6.0}), "xhyg", 0.5)
-    assert kept == (Kept("x", pytest.approx(3.0)), Kept("g", pytest.approx(6.0)))
+def test_refinements_that_gain_are_made():
+    found = refine(gains_of({"x": 3.0, "h": 0.1, "y": 0.2, "g": 6.0}), "xhyg", 0.5)
+    assert [(one.name, one.made) for one in found] == [
+        *(("x", True), ("h", False), ("y", False), ("g", True))
+    ]
+    assert [one.gained_db for one in found] == pytest.approx([3.0, 0.1, 0.2, 6.0])
 
 
-def test_one_of_two_that_do_the_same_is_kept():
+def test_one_of_two_that_do_the_same_is_made():
     """Given up together, as their gains among all would have it, they would lose 5 dB."""
-    kept = refine(lambda on: 10.0 + 5.0 * bool(on & {"h", "y"}), "xhyg", 0.5)
-    assert kept == (Kept("h", 5.0),)
+    found = refine(lambda on: 10.0 + 5.0 * bool(on & {"h", "y"}), "xhyg", 0.5)
+    assert [one.name for one in found if one.made] == ["h"]
+    assert [one.gained_db for one in found] == [0.0, 5.0, 0.0, 0.0]
 
 
 def test_refinements_that_only_help_together():
     """As on a network that any one of the plain roundings ruins."""
-    kept = refine(lambda on: 20.0 if {"h", "y", "g"} <= on else RUIN, "xhyg", 0.5)
-    assert [one.name for one in kept] == ["h", "y", "g"]
+    found = refine(lambda on: 20.0 if {"h", "y", "g"} <= on else RUIN, "xhyg", 0.5)
+    assert [one.name for one in found if one.made] == ["h", "y", "g"]
 
 
 def test_no_refinement_is_worth_it():
-    assert refine(gains_of({"x": 0.1, "g": -1.0}), "xg", 0.5) == ()
+    found = refine(gains_of({"x": 0.1, "g": -1.0}), "xg", 0.5)
+    assert [one.made for one in found] == [False, False]
