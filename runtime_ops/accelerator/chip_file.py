@@ -54,7 +54,7 @@ def changed(chip: Chip, field: str, value: float) -> Chip:
     for part in (*outer, last):
         inner = inner.get(part) if isinstance(inner, dict) else None
     if not (isinstance(inner, dict) and "value" in inner):
-        known = [".".join(path) for path in _constants(table)]
+        known = [".".join(path) for path in constants(table)]
         raise InputError(f"chip '{chip.name}' has no field '{field}'{_nearest(field, known)}")
     source = f"chosen: changed from {inner['value']:g}"
     whole = isinstance(inner["value"], int) and float(value).is_integer()
@@ -124,12 +124,12 @@ def _mistake(error: ValidationError) -> str:
     )
 
 
-def _constants(table: dict[str, Any]) -> list[tuple[str, ...]]:
-    """The paths of all constants of a table."""
+def constants(table: dict[str, Any]) -> list[tuple[str, ...]]:
+    """The paths of all constants in a chip that was dumped."""
     found: list[tuple[str, ...]] = []
     for key, value in table.items():
         if isinstance(value, dict):
-            found += [(key,)] if "value" in value else [(key, *p) for p in _constants(value)]
+            found += [(key,)] if "value" in value else [(key, *p) for p in constants(value)]
     return found
 
 
