@@ -114,20 +114,26 @@ def _coding(weight: Quantized) -> str:
 def activation_entry(one: Rounded, held: Inventory) -> ActivationEntry:
     """A rounded activation, as a report lists it."""
     notes = one.notes
-    kind, _, reason = notes.activation_class.partition(": ")
+    tensor_class, _, reason = notes.activation_class.partition(": ")
+    role, kind, layer, group = notes.place
     readers = _readers(one.node, held)
     return ActivationEntry(
         name=notes.activation,
         node=_old_name(readers[0] if readers else one.node),
         format=notes.activation_format,
-        bits=8,
+        bits=notes.bits,
         range=notes.range,
         method=notes.activation_method,
-        **{"class": kind},
+        **{"class": tensor_class},
         class_reason=reason,
         sqnr_db=finite(notes.activation_sqnr_db),
         product_sqnr_db=finite(notes.product_sqnr_db),
         curve=[],
+        role=role,
+        kind=kind,
+        layer=layer,
+        group=group,
+        why_wide=notes.activation_wide,
     )
 
 
@@ -169,6 +175,8 @@ def rounding_facts(one: Rounded) -> list[tuple[str, str]]:
     """What was measured of an activation."""
     notes = one.notes
     facts = [
+        ("place", notes.activation_place),
+        ("wide", notes.activation_wide),
         ("class", notes.activation_class),
         ("SQNR", _decibels(notes.activation_sqnr_db)),
         ("products", _decibels(notes.product_sqnr_db, "come out with ")),

@@ -9,7 +9,7 @@ import hashlib
 import tempfile
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -31,10 +31,11 @@ from sardonyx.compiler.load import Source
 from sardonyx.compiler.model_inputs import model_inputs
 from sardonyx.compiler.quiet_session import quiet_session
 from sardonyx.compiler.samples import Sample, Samples
+from sardonyx.compiler.trial import model_trial
 from sardonyx.compiler.write import write_model
-from sardonyx.passes.base import Pass
 from sardonyx.passes.journal import Progress, Watched
 from sardonyx.passes.quantize.observers.statistic import Floats, Statistic
+from sardonyx.passes.trial import Rounding, Trial
 from sardonyx.runtime_ops.errors import InputError, VerificationError
 
 _WORKERS = 2
@@ -42,6 +43,9 @@ _WORKERS = 2
 
 _FIRST = 8
 """Samples that a check of the whole model takes."""
+
+_TRIED, _LOOKED_THROUGH = 8, 64
+"""Samples that a trial takes: the shortest of so many first ones, as it runs them often."""
 
 Array = NDArray[np.generic]
 
@@ -68,22 +72,23 @@ class Calibration:
             raise InputError("--tokenizer is for the sentences of --calibration, which is missing")
 
     def measure(
-        self, a_pass: Pass, source: Source, graph: gs.Graph, watches: Watched, progress: Progress
+        self, by: str, source: Source, graph: gs.Graph, watches: Watched, progress: Progress
     ) -> Watched:
-        """Fold the values that the watched tensors have on all samples.
+        """Fold the values that the watched tensors have on all samples; ``by``: who watches them,
+        for errors.
 
         Raises InputError where there is no data, the data does not fit the model, or values are
         NaN; VerificationError where the pass watches what is not there.
         """
         if self.given is None and not self.random:
-            raise InputError(f"pass {a_pass.name} measures activations, which needs {FORMS}")
+            raise InputError(f"{by} measures activations, which needs {FORMS}")
         start = time.perf_counter()
         samples = self.opened(source, graph)
         with tempfile.TemporaryDirectory(prefix="sardonyx-") as folder:
             path = Path(folder) / "tapped.onnx"
-            write_model(_tapped(emit(source, graph), a_pass, watches), path)
+            write_model(_tapped(emit(source, graph), by, watches), path)
             digest = _digest(path, watches, samples)
-            session = _session(path, a_pass)
+            session = _session(path, by)
         done, state = self.checkpoint.find(digest, watches)
         progress("Calibrating", done, len(samples))
         for sample, values in _runs(session, list(watches), samples, done):
@@ -110,14 +115,29 @@ class Calibration:
             return []
         return [sample.feeds for sample in islice(self.opened(source, graph), _FIRST)]
 
+    def trial(self, source: Source, graph: gs.Graph, roundings: Sequence[Rounding]) -> Trial:
+        """What becomes of the model's outputs with some of these roundings.
 
-def _tapped(model: onnx.ModelProto, a_pass: Pass, watches: Watched) -> onnx.ModelProto:
+        Raises InputError where there is no data, it does not fit the model, or the model has no
+        output of floats or makes NaN; VerificationError where the graph lacks what is rounded.
+        """
+        if self.given is None and not self.random:
+            raise InputError(f"to choose by the model's outputs needs {FORMS}")
+        start = time.perf_counter()
+        samples = list(islice(self.opened(source, graph), _LOOKED_THROUGH))
+        shortest = sorted(samples, key=lambda one: sum(v.size for v in one.feeds.values()))
+        made = model_trial(emit(source, graph), roundings, shortest[:_TRIED])
+        self.seconds += time.perf_counter() - start
+        return made
+
+
+def _tapped(model: onnx.ModelProto, by: str, watches: Watched) -> onnx.ModelProto:
     """The model with the watched tensors among its outputs; inputs need not be."""
     made = {name for node in model.graph.node for name in node.output}
     fed = {value.name for value in model.graph.input}
     for name in watches:
         if name not in made | fed:
-            raise VerificationError(f"pass {a_pass.name} watches '{name}', which the graph lacks")
+            raise VerificationError(f"{by} watches '{name}', which the graph lacks")
     made |= {tensor.name for tensor in model.graph.initializer}  # of inputs that may be left out
     outputs = {value.name for value in model.graph.output}
     taps = [name for name in watches if name in made - outputs]
@@ -142,12 +162,12 @@ def _kind(statistic: Statistic) -> tuple[object, ...]:
     return type(statistic).__name__, arrays
 
 
-def _session(path: Path, a_pass: Pass) -> ort.InferenceSession:
+def _session(path: Path, by: str) -> ort.InferenceSession:
     try:
         return quiet_session(path, alone=True)
     except Exception as error:
         raise InputError(
-            f"onnxruntime cannot load what pass {a_pass.name} is to measure: {first_line(error)}"
+            f"onnxruntime cannot load what {by} is to measure: {first_line(error)}"
         ) from error
 
 

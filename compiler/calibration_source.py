@@ -19,12 +19,13 @@ from sardonyx.runtime_ops.errors import InputError
 Given = str | Path | Iterable[Mapping[str, NDArray[np.generic]]]
 """A path, or batches of arrays by name of input."""
 
-FORMS = (
+DATA_FORMS = (
     "--calibration inputs.npz (an array for each input), --calibration FOLDER (of such files), or "
     "--calibration sentences.txt --tokenizer tokenizer.json (a sentence a line; .jsonl: a "
-    '{"text": ...} a line); --random-calibration 32 makes inputs up'
+    '{"text": ...} a line)'
 )
-"""What to add to a command that lacks data."""
+FORMS = f"{DATA_FORMS}; --random-calibration 32 makes inputs up"
+"""What to add to a command that lacks data: to one that takes made-up data too."""
 
 _TEXT = (".txt", ".jsonl")
 

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 import onnx_graphsurgeon as gs
@@ -50,6 +51,9 @@ class Driver:
     runs: list[PassRun] = field(default_factory=list)
     ran: list[tuple[Pass, Watched]] = field(default_factory=list)
     _scopes: list[Scope] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.journal.trial = partial(self.calibration.trial, self.source, self.graph)
 
     def settle(self, passes: Sequence[Pass]) -> Iterator[Pass]:
         """Run passes in turn, and all again once one rewrote something; yield each that ran.
@@ -110,7 +114,7 @@ class Driver:
         watches = self._do(a_pass, lambda: a_pass.watches(self.graph))
         if watches:
             watches = self.calibration.measure(
-                a_pass, self.source, self.graph, watches, self.journal.progress
+                f"pass {a_pass.name}", self.source, self.graph, watches, self.journal.progress
             )
         self.journal.watched = watches
 

@@ -26,6 +26,7 @@ from sardonyx.compiler.contents import PlacedNode, Stored
 from sardonyx.compiler.inventory import Inventory, take_inventory
 from sardonyx.compiler.notes import (
     all_weight_notes,
+    decided,
     left_alone,
     pass_of,
     recipe_of,
@@ -54,6 +55,11 @@ class Explainer:
     def activations(self) -> list[ActivationEntry]:
         """The rounded activations, as a report lists them."""
         return [activation_entry(one, self.held) for one in self.held.rounded]
+
+    @property
+    def decided(self) -> list[str]:
+        """What passes chose by the model's outputs, in a sentence each."""
+        return decided(self.held.model)
 
     @property
     def left_alone(self) -> dict[str, list[str]]:

@@ -1,6 +1,7 @@
 """notes: what a compile says in the file about itself, and how `explain` and `diff` read it back.
 
-On the model: the recipe, and every constant that was left alone, by reason. On each rewritten node:
+On the model: the recipe, what was decided by its outputs, and every constant that was left alone,
+by reason. On each rewritten node:
 the weight's name, its format, what it cost and what it lost. On each node that rounds an
 activation: its name, its range and how that was found. All are ``metadata_props`` whose keys begin
 with ``sardonyx.``, so that Netron shows them.
@@ -25,7 +26,10 @@ _ORIGINAL = rf"\w+ \[({_DIM}(, {_DIM}){{0,7}})?\]"
 
 _NUMBER = r"-?[0-9]{1,20}(\.[0-9]{1,20})?(e[+-][0-9]{1,3})?"
 
+_PLACE = "[0-9]{1,9}"
+
 _RECIPE, _LEFT_ALONE = f"{PREFIX}recipe", f"{PREFIX}left_alone"
+_DECIDED = f"{PREFIX}decided"
 
 _REASONS = TypeAdapter(dict[str, list[str]])
 """Names by reason."""
@@ -94,7 +98,7 @@ class ActivationNotes(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     activation: str = Field(description="its name when it was measured")
-    activation_format: str = Field(description="as uint8/tensor")
+    activation_format: str = Field(pattern="^u?int(8|16)/tensor$", description="as uint8/tensor")
     activation_method: str = Field(description="how its range was found, as kl-symmetric")
     activation_range: str = Field(
         default="",
@@ -104,6 +108,25 @@ class ActivationNotes(BaseModel):
     activation_class: str = Field(default="", description="of its histogram, and why")
     activation_sqnr_db: float | None = None
     product_sqnr_db: float | None = Field(default=None, description="of products that read it")
+    activation_place: str = Field(
+        default="",
+        pattern=rf"^(\w+(, [xghy])?(, layer {_PLACE})?(, group {_PLACE})?)?$",
+        description="what makes it, as sum, y, layer 3, group 2; empty: not rounded there",
+    )
+    activation_wide: str = Field(default="", description="why it has more than 8 bits")
+
+    @property
+    def bits(self) -> int:
+        """Of a code."""
+        return int(self.activation_format.partition("/")[0].lstrip("uint"))
+
+    @property
+    def place(self) -> tuple[str, str, int | None, int | None]:
+        """Role, kind, layer and group of what makes it."""
+        role, *rest = self.activation_place.split(", ")
+        kind = next((part for part in rest if len(part) == 1), "")
+        numbers = {name: int(place) for name, _, place in (p.partition(" ") for p in rest) if place}
+        return role, kind, numbers.get("layer"), numbers.get("group")
 
     @property
     def range(self) -> tuple[float, float] | None:
@@ -120,12 +143,22 @@ def write_notes(model: onnx.ModelProto, recipe: str, journal: Journal) -> None:
     props = {prop.key: prop.value for prop in model.metadata_props}
     props[_RECIPE] = recipe
     props[_LEFT_ALONE] = json.dumps(reasons, indent=0, ensure_ascii=False)
+    props.pop(_DECIDED, None)
+    if journal.decided:
+        lines = (f"{one.by} chose {one.what}: {one.reason}" for one in journal.decided)
+        props[_DECIDED] = "\n".join(lines)
     onnx.helper.set_model_props(model, props)
 
 
 def recipe_of(model: onnx.ModelProto) -> str:
     """Name of the recipe the model was compiled with; empty if it was not."""
     return _notes(model.metadata_props).get("recipe", "")
+
+
+def decided(model: onnx.ModelProto) -> list[str]:
+    """What passes chose by the model's outputs, in a sentence each."""
+    written = _notes(model.metadata_props).get("decided", "")
+    return written.split("\n") if written else []
 
 
 def left_alone(model: onnx.ModelProto) -> dict[str, str]:

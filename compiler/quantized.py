@@ -25,6 +25,9 @@ _SLOTS = {
 }
 """Inputs that are these, of products that scale their own sums."""
 
+_LOOKUPS = ("Gather", "Slice")
+"""Ops that take rows of a table."""
+
 
 @dataclass(frozen=True)
 class Quantized:
@@ -157,7 +160,7 @@ def _integers(placed: PlacedNode, held: Contents) -> dict[str, str]:
         return {"codes": reads[1], **dict(_scale_behind(placed, held))} | (
             {"zero_point": reads[3]} if len(reads) > 3 else {}
         )
-    if placed.op == "Gather" and reads:
+    if placed.op in _LOOKUPS and reads:
         return {"codes": reads[0], **dict(_scale_behind(placed, held))}
     return {}
 
@@ -167,13 +170,20 @@ def _untransposed(name: str, held: Contents) -> str:
     return maker.inputs[0] if maker and maker.op == "Transpose" and maker.inputs else name
 
 
+def _table(name: str, held: Contents) -> str:
+    maker = held.makers.get(name)
+    return maker.inputs[0] if maker and maker.op in _LOOKUPS and maker.inputs else name
+
+
 def _scale_behind(placed: PlacedNode, held: Contents) -> Iterator[tuple[str, str]]:
-    """What the result of an op on codes is scaled by: in a DequantizeLinear, or a Cast and a Mul by
-    a constant, by rows looked up in one, or by a product with one."""
+    """What the result of an op on codes is scaled by: in a DequantizeLinear by a constant or rows
+    of one, or in a Cast and a Mul by a constant, by rows looked up in one, or by a product with
+    one."""
     for made in placed.outputs[:1]:
         for reader in held.readers.get(made, []):
             if reader.op == "DequantizeLinear":
-                yield from zip(_INTEGER[1:], reader.inputs[1:], strict=False)
+                found = [_table(name, held) for name in reader.inputs[1:]]
+                yield from zip(_INTEGER[1:], found, strict=False)
             elif reader.op == "Cast" and placed.op != "Cast":
                 yield from _scale_behind(reader, held)
             elif reader.op == "Mul":

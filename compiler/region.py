@@ -116,7 +116,7 @@ def changed_regions(before: Scope, after: Scope) -> list[Region]:
     needed |= {t.name for t in after.graph.outputs}
     regions = _components(changed_before, changed_after)
     for region in regions:
-        made = dict.fromkeys(t.name for r in region.before for t in r.outputs)
+        made = dict.fromkeys(t.name for r in region.before for t in r.outputs if t.name)
         region.outputs = [name for name in made if name in needed]
     return regions
 

@@ -21,6 +21,12 @@ class Totals(Part):
         description="bits in the file for each weight, tied ones once: indices, centroids, outliers"
     )
     outlier_share: float = Field(description="outliers among quantized weights, 0 to 1")
+    activations: int = Field(
+        default=0, description="rounded as they are written back, the groups of one as one"
+    )
+    activations_xhy: int = Field(
+        default=0, description="x, h and y of feed-forward networks among these"
+    )
 
 
 class TensorEntry(Part):
@@ -56,7 +62,7 @@ class ActivationEntry(Part):
     name: str
     node: str = Field(description="first node that reads it quantized")
     format: str = Field(description="number format, as uint8/tensor")
-    bits: int
+    bits: int = Field(description="of a code")
     range: tuple[float, float] | None = Field(
         description="values that do not saturate; null: found at run time"
     )
@@ -72,6 +78,17 @@ class ActivationEntry(Part):
     curve: list[tuple[float, float]] = Field(
         default_factory=list, description="thresholds tried and what the method makes least"
     )
+    role: str = Field(
+        default="", description="what makes it, where it is rounded as that is written back"
+    )
+    kind: str = Field(
+        default="",
+        description="of a feed-forward network: x, what it reads, g, what its activation function "
+        "makes, h, what it adds, y, the sum; else empty",
+    )
+    layer: int | None = Field(default=None, description="counted along the graph from 0")
+    group: int | None = Field(default=None, description="of channels, counted from 0")
+    why_wide: str = Field(default="", description="why it has more than 8 bits")
 
 
 class SkipEntry(Part):
@@ -107,6 +124,16 @@ class MissEntry(Part):
     by: str = Field(description="pass that left it")
     node: str
     reason: str
+
+
+class DecisionEntry(Part):
+    """What a pass chose by trying it on a few calibration samples."""
+
+    by: str = Field(description="the pass")
+    what: str
+    reason: str = Field(
+        description="SQNR of the model's outputs, one way and the other, weights in floats"
+    )
 
 
 class PassEntry(Part):
@@ -175,6 +202,9 @@ class CompileReport(Document):
     )
     not_fused: list[MissEntry] = Field(
         default_factory=list, description="places that looked like one of these, and why they stay"
+    )
+    decided: list[DecisionEntry] = Field(
+        default_factory=list, description="what passes chose by the model's outputs"
     )
     passes: list[PassEntry]
     verification: VerificationEntry

@@ -14,6 +14,7 @@ from sardonyx.compiler.report import (
     ActivationEntry,
     CalibrationEntry,
     CompileReport,
+    DecisionEntry,
     FusionEntry,
     KeptEntry,
     MissEntry,
@@ -45,6 +46,7 @@ def summarize(
         fused=[FusionEntry(**vars(fusion)) for fusion in journal.fused],
         not_fused=[MissEntry(**vars(miss)) for miss in journal.missed],
         kept_ops=[KeptEntry(**vars(kept)) for kept in journal.kept],
+        decided=[DecisionEntry(**vars(one)) for one in journal.decided],
         passes=[PassEntry(**vars(run)) for run in driver.runs],
         verification=_verification(driver.verification),
         calibration=_calibration(driver),
@@ -72,6 +74,8 @@ def _totals(driver: Driver, compiled: onnx.ModelProto) -> Totals:
     quantized = sum(_size(view.shape) for entry in entries for view in entry.views)
     distinct = sum(_size(entry.views[0].shape) for entry in entries)
     outliers = sum(entry.tensor.outliers for entry in entries)
+    sites = [one for one in driver.journal.activations if one.role]
+    written = {(s.kind, s.layer if s.group is not None else s.name) for s in sites}
     return Totals(
         bytes_before=before,
         bytes_after=after,
@@ -80,6 +84,8 @@ def _totals(driver: Driver, compiled: onnx.ModelProto) -> Totals:
         weights_quantized=quantized,
         bits_per_weight=8 * sum(e.bytes_after for e in entries) / distinct if distinct else 0.0,
         outlier_share=outliers / distinct if distinct else 0.0,
+        activations=len(written),
+        activations_xhy=sum(kind in ("x", "h", "y") for kind, _ in written),
     )
 
 
@@ -108,7 +114,7 @@ def _activation(one: Activation) -> ActivationEntry:
         name=one.name,
         node=one.node,
         format=one.format,
-        bits=8,
+        bits=one.bits,
         range=one.range,
         method=one.method,
         **{"class": one.tensor_class},
@@ -116,6 +122,11 @@ def _activation(one: Activation) -> ActivationEntry:
         sqnr_db=_finite(one.sqnr_db),
         product_sqnr_db=_finite(one.product_sqnr_db),
         curve=list(one.curve),
+        role=one.role,
+        kind=one.kind,
+        layer=one.layer,
+        group=one.group,
+        why_wide=one.why_wide,
     )
 
 

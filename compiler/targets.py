@@ -18,6 +18,7 @@ from sardonyx.passes.lower.integer_linear import LowerIntegerLinear
 from sardonyx.passes.lower.keep_layer_norm import KeepLayerNorm
 from sardonyx.passes.lower.merge_projections import MergeProjections
 from sardonyx.passes.lower.raise_opset import RaiseOpset
+from sardonyx.passes.quantize.quantize_values import QuantizeValues
 from sardonyx.passes.unfuse.attention import UnfuseAttention
 from sardonyx.passes.unfuse.embed_layer_norm import UnfuseEmbedLayerNorm
 from sardonyx.passes.unfuse.gelu import UnfuseGelu
@@ -34,7 +35,8 @@ class Target:
     standard ops are wanted, so that the report lists others that stayed. ``inline_all``: passes are
     to see what the model's functions hold, and none is to stay in an older opset than the graph.
     ``defaults``: by pass, arguments that are better here than the pass's own defaults. ``limits``:
-    by pass, the largest values that its processor serves."""
+    by pass, the largest values that its processor serves. ``leaves_out``: names of passes that do
+    nothing for it but cost time."""
 
     prepare: tuple[Pass, ...] = ()
     finish: tuple[Pass, ...] = ()
@@ -43,11 +45,22 @@ class Target:
     inline_all: bool = False
     defaults: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     limits: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    leaves_out: frozenset[str] = frozenset()
 
     def completed(self, passes: Sequence[Pass]) -> tuple[Pass, ...]:
         """A recipe's passes and the target's, in their order; what both have at the recipe's start
-        runs once."""
-        own = list(dropwhile(lambda a_pass: a_pass in self.prepare, passes))
+        runs once.
+
+        Raises InputError where a pass that is left out was to make activations of 16 bits.
+        """
+        out = [a_pass for a_pass in passes if a_pass.name in self.leaves_out]
+        if any(isinstance(a_pass, QuantizeValues) and a_pass.wide for a_pass in out):
+            raise InputError(
+                "quantize-values.wide: the target has no integer products of 16 bits: compile for "
+                "the target portable, or with a recipe of 8 bits, as peg or int8-kl"
+            )
+        own = [a_pass for a_pass in passes if a_pass.name not in self.leaves_out]
+        own = list(dropwhile(lambda a_pass: a_pass in self.prepare, own))
         cleanup = list(takewhile(lambda a_pass: a_pass.settles, reversed(own)))[::-1]
         work = own[: len(own) - len(cleanup)]
         return (*self.prepare, *work, *self.finish, *cleanup, *self.last)
@@ -97,7 +110,8 @@ def _cpu(vnni: bool = False) -> Target:
     Products of 8 bits are lowered ahead of `RaiseOpset`, which stops at a standard QuantizeLinear,
     and ahead of the fusions, so that their op has the bias, which it adds at no cost; those find
     the rest of their formulas as before. Equal nodes are merged first: products are told to have
-    one activation by its being one tensor.
+    one activation by its being one tensor. Only products gain from integers: other activations stay
+    as they are, so that `Peg` splits what products read alone.
     """
     return Target(
         prepare=_UNFUSED,
@@ -116,8 +130,9 @@ def _cpu(vnni: bool = False) -> Target:
         ),
         last=(KeepLayerNorm(),),
         inline_all=True,
-        defaults=_ALL_BITS if vnni else {},
+        defaults={"peg": {"tensors": "x,g"}} | (_ALL_BITS if vnni else {}),
         limits={} if vnni else {"insert-qdq": {"weight_bits": 7}},
+        leaves_out=frozenset((QuantizeValues.name,)),
     )
 
 

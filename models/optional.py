@@ -6,7 +6,7 @@ import importlib
 from types import ModuleType
 
 _EXTRAS = {"torch": "export", "transformers": "export", "onnxscript": "export"}
-_EXTRAS["optimum"] = "export-optimum"
+_EXTRAS |= {"optimum": "export-optimum", "matplotlib": "plots"}
 """The extra of a library that is not of `models`."""
 
 

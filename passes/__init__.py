@@ -29,7 +29,9 @@ from sardonyx.passes.lower.integer_linear import LowerIntegerLinear
 from sardonyx.passes.lower.keep_layer_norm import KeepLayerNorm
 from sardonyx.passes.lower.merge_projections import MergeProjections
 from sardonyx.passes.lower.raise_opset import RaiseOpset
+from sardonyx.passes.peg.peg import Peg
 from sardonyx.passes.quantize.insert_qdq import InsertQdq
+from sardonyx.passes.quantize.quantize_values import QuantizeValues
 from sardonyx.passes.quantize.smooth_quant import SmoothQuant
 from sardonyx.passes.unfuse.attention import UnfuseAttention
 from sardonyx.passes.unfuse.embed_layer_norm import UnfuseEmbedLayerNorm
@@ -60,7 +62,9 @@ PASSES: dict[str, type[Pass]] = {
         UnfuseSkipLayerNorm,
         UnfuseGelu,
         UnfuseGemm,
+        Peg,
         InsertQdq,
+        QuantizeValues,
         SmoothQuant,
         FreezeRanges,
         Gobo,

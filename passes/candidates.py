@@ -1,5 +1,7 @@
 """The weights that a quantizing pass may encode; why all others stay; what is noted on each."""
 
+from collections import Counter
+
 import numpy as np
 import onnx_graphsurgeon as gs
 
@@ -15,12 +17,15 @@ from sardonyx.runtime_ops.errors import InputError
 def candidates(
     graph: gs.Graph, uses: list[WeightUse], min_weights: int, journal: Journal
 ) -> list[TiedWeight]:
-    """The weights among ``uses`` that can be encoded; the journal says why others cannot."""
+    """The weights among ``uses`` that can be encoded; the journal says why others cannot. Slices of
+    a matrix are small where the matrix is."""
     journal.weights += weight_count(uses)
     outputs = [out for scope in scopes(graph) for out in scope.outputs]
-    found = []
-    for weight in tied_weights(uses):
-        skip = _skip(weight, outputs, min_weights)
+    found, weights, sizes = [], tied_weights(uses), Counter[str]()
+    for weight in weights:
+        sizes[_whole(weight)] += weight.size
+    for weight in weights:
+        skip = _skip(weight, outputs, sizes[_whole(weight)], min_weights)
         if skip is None:
             found.append(weight)
         else:
@@ -30,15 +35,22 @@ def candidates(
     return found
 
 
-def _skip(weight: TiedWeight, outputs: list[gs.Tensor], min_weights: int) -> Skip | None:
+def _whole(weight: TiedWeight) -> str:
+    """Name of the matrix that a weight is, or is a slice of."""
+    return weight.slice.of if weight.slice else weight.name
+
+
+def _skip(
+    weight: TiedWeight, outputs: list[gs.Tensor], whole: int, min_weights: int
+) -> Skip | None:
     misfit = next((use.misfit for use in weight.uses if use.misfit), "")
     if misfit:
         return weight.skip(misfit, eligible=True)
     reader = weight.other_reader(outputs)
     if reader:
         return weight.skip(f"also read by {reader}", eligible=True)
-    if weight.size < min_weights:
-        reason = f"small: {weight.size} weights, fewer than {min_weights}"
+    if whole < min_weights:
+        reason = f"small: {whole} weights, fewer than {min_weights}"
         return weight.skip(reason, eligible=False)
     return None
 

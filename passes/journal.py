@@ -9,6 +9,7 @@ from sardonyx.passes.origin import label
 from sardonyx.passes.quantize.observers.statistic import Statistic
 from sardonyx.passes.roles import Place
 from sardonyx.passes.sizes import Sizes
+from sardonyx.passes.trial import Trials, no_trials
 from sardonyx.passes.weights import WeightView
 from sardonyx.runtime_ops.coded import CodedTensor
 from sardonyx.runtime_ops.formats import Format
@@ -64,7 +65,9 @@ class Activation:
     saturate, None where it is found at run time; ``method``: how it was found; ``curve``: of the
     method's (threshold, loss). ``tensor_class``: of its histogram, with the sentence that says why
     (empty where it was not measured). ``sqnr_db``, ``product_sqnr_db``: of its values, and of the
-    products that read it, on sampled rows; None where nothing was lost or measured.
+    products that read it, on sampled rows; None where nothing was lost or measured. ``role``,
+    ``kind``, ``layer``, ``group``: of its site, where it is one (`activation_sites.Site`);
+    ``why_wide``: why it has more than 8 bits.
     """
 
     name: str
@@ -77,6 +80,16 @@ class Activation:
     class_reason: str = ""
     sqnr_db: float | None = None
     product_sqnr_db: float | None = None
+    role: str = ""
+    kind: str = ""
+    layer: int | None = None
+    group: int | None = None
+    why_wide: str = ""
+
+    @property
+    def bits(self) -> int:
+        """Of a code."""
+        return int(self.format.partition("/")[0].lstrip("uint"))
 
 
 @dataclass(frozen=True)
@@ -110,6 +123,15 @@ class Smoothed:
 
 
 @dataclass(frozen=True)
+class Decision:
+    """What a pass (``by``) chose by trying: ``what``, and the ``reason`` in decibels."""
+
+    by: str
+    what: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Miss:
     """What looked like the formula of a pass (``by``) at ``node``, and why it was left alone."""
 
@@ -136,15 +158,18 @@ class Journal:
     """Filled by passes in the order of their run. ``weights``: elements that could be encoded.
 
     ``watched``: what the driver measured for the pass that runs next, on the graph as it stands.
-    ``known``: sizes in that graph, if somebody asked for them.
+    ``known``: sizes in that graph, if somebody asked for them. ``trial``: runs the whole model with
+    some activations rounded.
     """
 
     progress: Progress = _silent
+    trial: Trials = no_trials
     encoded: list[Encoded] = field(default_factory=list)
     activations: list[Activation] = field(default_factory=list)
     skipped: list[Skip] = field(default_factory=list)
     fused: list[Fusion] = field(default_factory=list)
     smoothed: list[Smoothed] = field(default_factory=list)
+    decided: list[Decision] = field(default_factory=list)
     missed: list[Miss] = field(default_factory=list)
     kept: list[Kept] = field(default_factory=list)
     weights: int = 0

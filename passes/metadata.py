@@ -16,6 +16,9 @@ RESERVED = (PROPS, DOC, WRITTEN)
 SMOOTHED = "/smoothed"
 """How names end of tensors whose channels a pass rescaled: one name means the same values."""
 
+ORDERED = "/ordered"
+"""The same of tensors whose channels a pass put in another order."""
+
 
 def annotate(node: gs.Node, **notes: object) -> None:
     """Add notes to a node; they appear as ``sardonyx.KEY`` in the file."""

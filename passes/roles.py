@@ -3,7 +3,8 @@
 Attention is found by its arithmetic: a softmax of the product of two activations, then a product
 with a third (or one of the attention ops). The matrix product behind each operand is the query, key
 or value projection; the next one ahead is the attention's output. Of all others, a pair that leads
-back to the width it came from, into the residual sum, is a feed-forward network.
+back to the width it came from, into the residual sum, is a feed-forward network. Products into
+which a pass split one say in their notes what they are: ``sardonyx.role``, ``sardonyx.layer``.
 """
 
 from collections import defaultdict, deque
@@ -14,6 +15,7 @@ from typing import Literal, get_args
 import onnx_graphsurgeon as gs
 
 from sardonyx.passes.fused import MICROSOFT, operand
+from sardonyx.passes.metadata import PREFIX, PROPS
 from sardonyx.passes.scopes import is_constant, scopes
 from sardonyx.passes.weights import WeightUse
 
@@ -46,7 +48,7 @@ class Place:
 Block = list[tuple[gs.Node, Role]]
 """The weight products of one attention or feed-forward network."""
 
-_ATTENTION_OPS = ("Attention", "MultiHeadAttention", "GroupQueryAttention")
+ATTENTION_OPS = ("Attention", "MultiHeadAttention", "GroupQueryAttention")
 """Ops whose first three inputs are query, key and value."""
 
 _BARRIERS = (
@@ -83,15 +85,20 @@ def weight_places(graph: gs.Graph, uses: list[WeightUse]) -> dict[int, Place]:
             looked_up = use.node.op in ("Gather", "EmbedLayerNormalization")
             places[id(use.view.constant)] = Place("embedding" if looked_up else "other")
     for scope in scopes(graph):
-        for node, place in _places(_Flow(scope, linears)):
+        for node, place in product_places(scope, linears):
             places.setdefault(id(linears[id(node)].view.constant), place)
     return places
 
 
-def _places(flow: "_Flow") -> Iterator[tuple[gs.Node, Place]]:
-    """The weight products of one graph: those in blocks, then all others."""
-    attentions = flow.attentions()
-    blocks = attentions + flow.feed_forwards({id(n) for _, block in attentions for n, _ in block})
+def product_places(
+    graph: gs.Graph, linears: dict[int, WeightUse]
+) -> Iterator[tuple[gs.Node, Place]]:
+    """The weight products directly in a graph: those in blocks, then all others. ``linears``: all
+    weight products, by ``id`` of the node."""
+    flow = _Flow(graph, linears)
+    attentions, noted = flow.attentions(), flow.noted()
+    taken = {id(node) for _, block in attentions + noted for node, _ in block}
+    blocks = attentions + noted + flow.feed_forwards(taken)
     layer, complete, last = 0, False, len(flow.order)
     seen = set()
     for at, block in sorted(blocks, key=lambda item: item[0]):
@@ -101,7 +108,7 @@ def _places(flow: "_Flow") -> Iterator[tuple[gs.Node, Place]]:
         complete = narrows
         for node, role in block:
             seen.add(id(node))
-            yield node, Place(role, layer)
+            yield node, noted_place(node) or Place(role, layer)
     for node in flow.graph.nodes:
         if id(node) in flow.linears and id(node) not in seen:
             yield node, Place("head" if flow.order[id(node)] > last else "other")
@@ -131,6 +138,16 @@ class _Flow:
             block += [(ahead, "attention_output")] if ahead else []
             found += [(self.order[id(node)], block)] if block else []
         return found
+
+    def noted(self) -> list[tuple[int, Block]]:
+        """The products that notes tell of, layer by layer, each layer with the place of its last
+        product in the graph's order."""
+        layers: dict[int | None, Block] = defaultdict(list)
+        for node in self.graph.nodes:
+            place = noted_place(node) if self._is_linear(node) else None
+            if place:
+                layers[place.layer].append((node, place.role))
+        return [(self.order[id(block[-1][0])], block) for block in layers.values()]
 
     def feed_forwards(self, taken: set[int]) -> list[tuple[int, Block]]:
         """Every feed-forward network, with the place of its last product in the graph's order."""
@@ -178,10 +195,18 @@ class _Flow:
         return id(node) in self.linears
 
 
+def noted_place(node: gs.Node) -> Place | None:
+    """The place that the notes of a product tell, if they do."""
+    notes = node.attrs.get(PROPS, {})
+    layer = notes.get(f"{PREFIX}layer", "")
+    roles = (role for role in ROLES if role == notes.get(f"{PREFIX}role"))
+    return next((Place(role, int(layer)) for role in roles if layer.isdecimal()), None)
+
+
 def _attention_op(node: gs.Node) -> list[gs.Tensor]:
     """Query, key, value (those there are) and output of an attention op."""
     packed = node.op == "Attention" and node.domain == MICROSOFT  # its second input is a weight
-    if node.op not in _ATTENTION_OPS or packed:
+    if node.op not in ATTENTION_OPS or packed:
         return []
     given = [operand(node, slot) for slot in range(3)]
     return [*(t for t in given if t is not None), node.outputs[0]]
@@ -234,4 +259,4 @@ def _data(node: gs.Node) -> list[gs.Tensor]:
 
 
 def _is_barrier(node: gs.Node) -> bool:
-    return bool(node.op.startswith(_BARRIERS)) or node.op in _ATTENTION_OPS
+    return bool(node.op.startswith(_BARRIERS)) or node.op in ATTENTION_OPS

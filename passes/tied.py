@@ -9,6 +9,7 @@ import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.ir.tensor import SparseValues
 
 from sardonyx.passes.journal import Skip
+from sardonyx.passes.slices import Slice, slice_of
 from sardonyx.passes.weights import CARRIERS, WeightUse, WeightView
 
 _SAMPLE = 1024
@@ -38,7 +39,12 @@ class TiedWeight:
     @property
     def size(self) -> int:
         """Weights in the matrix."""
-        return int(np.prod(self.view.shape))
+        return int(np.prod(self.view.constant.shape))
+
+    @property
+    def slice(self) -> Slice | None:
+        """The part of another matrix that this is, if it is one."""
+        return slice_of(self.uses[0].node)
 
     @property
     def nbytes(self) -> int:

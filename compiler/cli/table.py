@@ -15,6 +15,7 @@ from sardonyx.compiler.report import (
     OutputEntry,
     PassEntry,
     TensorEntry,
+    Totals,
     VerificationEntry,
 )
 
@@ -43,7 +44,8 @@ def print_report(report: CompileReport, console: Console) -> None:
     elif report.skipped:
         console.print("Quantized nothing.")
     if report.activations:
-        console.print(escape(_activations(report.activations)))
+        console.print(escape(_activations(report.activations, totals)))
+    print_decided([f"{e.by} chose {e.what}: {e.reason}" for e in report.decided], console)
     if report.calibration:
         console.print(escape(_calibrated(report.calibration)))
     print_left_alone(_by_reason(report), console)
@@ -74,13 +76,26 @@ def _kept(output: OutputEntry) -> str:
     return f"Output '{output.name}' beside the source's: {loss}, cosine {output.cosine:.4f}."
 
 
-def _activations(entries: list[ActivationEntry]) -> str:
-    """What activations were rounded to, in a sentence."""
-    methods = Counter(entry.method for entry in entries)
+def _activations(entries: list[ActivationEntry], totals: Totals) -> str:
+    """What activations were rounded to, and where, in a sentence or two."""
+    methods = _counted(entry.method for entry in entries)
+    formats = _counted(entry.format for entry in entries)
     losses = [e.product_sqnr_db for e in entries if e.product_sqnr_db is not None]
-    kinds = ", ".join(f"{count} {method}" for method, count in methods.most_common())
-    text = f"Rounded {len(entries)} activations to {entries[0].format}: {kinds}"
-    return text + (f"; their products {span(losses, '{:.1f}', ' dB')}." if losses else ".")
+    text = f"Rounded {len(entries)} activations to {formats.removeprefix(f'{len(entries)} ')}"
+    text += f": {methods}"
+    text += f"; their products {span(losses, '{:.1f}', ' dB')}." if losses else "."
+    if not totals.activations:
+        return text
+    share = totals.activations_xhy / totals.activations
+    return text + (
+        f" {totals.activations} (groups of one as one) are rounded as they are written back, "
+        f"{totals.activations_xhy} of them ({share:.1%}) x, h and y of feed-forward networks."
+    )
+
+
+def _counted(names: Iterable[str]) -> str:
+    """As "3 min-max, 2 ema"."""
+    return ", ".join(f"{count} {name}" for name, count in Counter(names).most_common())
 
 
 def _checked(checked: VerificationEntry, rounded: bool) -> str:
@@ -96,6 +111,12 @@ def _checked(checked: VerificationEntry, rounded: bool) -> str:
         models = "Up to the rounding of activations, whole models" if rounded else "Whole models"
         done += f" {models} differ by {checked.model_difference:.2g} at most."
     return done
+
+
+def print_decided(sentences: Iterable[str], console: Console) -> None:
+    """A line for each thing that a pass chose."""
+    for sentence in sentences:
+        console.print(f"{escape(sentence)}.")
 
 
 def print_left_alone(reasons: Mapping[str, list[str]], console: Console) -> None:

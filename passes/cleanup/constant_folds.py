@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import onnx
@@ -16,6 +18,9 @@ from sardonyx.passes.metadata import RESERVED
 from sardonyx.passes.pure import is_pure_standard
 from sardonyx.passes.scopes import all_nodes, all_outputs
 from sardonyx.passes.sizes import Sizes
+
+Measure = Callable[[gs.Graph], Sizes]
+"""Sizes in a graph as it is."""
 
 _KEPT = "DequantizeLinear"
 """The op that is left alone whatever it reads: codes stay codes."""
@@ -35,21 +40,26 @@ class Folds:
     by what the operand's own node would leave behind. A node is folded where its results take no
     more room than that and the node itself, and ``slack_bytes`` more.
 
-    ``failed``: ids of nodes that cannot be run. ``nodes``: all that read nothing but constants and
-    each other, each behind what it reads. ``folded``: ids of those whose results are to be stored.
+    ``measure``: finds sizes, where they are needed. ``failed``: ids of nodes that cannot be run.
+    ``nodes``: all that read nothing but constants and each other, each behind what it reads.
+    ``folded``: ids of those whose results are to be stored.
     """
 
     graph: gs.Graph
+    measure: Measure
     slack_bytes: int
     failed: AbstractSet[int]
     nodes: list[gs.Node] = field(default_factory=list)
     folded: set[int] = field(default_factory=set)
     _known: set[int] = field(default_factory=set)
     _leaving: dict[int, int] = field(default_factory=dict)
-    _sizes: Sizes | None = None
 
     def __post_init__(self) -> None:
         self._outputs = all_outputs(self.graph)
+
+    @cached_property
+    def _sizes(self) -> Sizes:
+        return self.measure(self.graph)
 
     def gone(self) -> set[int]:
         """Ids of the folded nodes, and of those that only these read."""
@@ -132,8 +142,6 @@ class Folds:
     def _shape(self, tensor: gs.Tensor) -> tuple[int, ...] | None:
         if isinstance(tensor, gs.Constant):
             return tuple(tensor.shape)
-        if self._sizes is None:
-            self._sizes = Sizes(self.graph)
         shape = self._sizes.shape(tensor)
         if shape is None:
             return None
@@ -141,9 +149,9 @@ class Folds:
         return tuple(numbers) if len(numbers) == len(shape) else None
 
 
-def folds(graph: gs.Graph, slack_bytes: int, failed: AbstractSet[int]) -> Folds:
+def folds(graph: gs.Graph, measure: Measure, slack_bytes: int, failed: AbstractSet[int]) -> Folds:
     """What to fold, from the first node to the last."""
-    found = Folds(graph, slack_bytes, failed)
+    found = Folds(graph, measure, slack_bytes, failed)
     for node in all_nodes(graph):
         found.consider(node)
     return found

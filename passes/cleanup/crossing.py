@@ -30,16 +30,14 @@ from sardonyx.passes.within import Within
 class Crossing(ABC):
     """Nodes of one op that cross movements of one graph. ``by``: the pass that lets them.
 
-    ``names``: of all nodes there are; ``moved``: what takes the place of each movement; ``gone``:
-    nodes that nothing reads any more, perhaps of those; ``misses``: by id of the movement that is
-    not crossed.
+    ``moved``: what takes the place of each movement; ``gone``: nodes that nothing reads any more,
+    perhaps of those; ``misses``: by id of the movement that is not crossed.
     """
 
     op: ClassVar[str]
     by: str
     scope: gs.Graph
     sizes: Sizes
-    names: set[str]
     moved: Replacements = field(default_factory=dict)
     gone: dict[int, gs.Node] = field(default_factory=dict)
     misses: dict[int, tuple[gs.Node, Unfit]] = field(default_factory=dict)
@@ -102,9 +100,6 @@ class Crossing(ABC):
 
     def add(self, movement: gs.Node, like: gs.Node, node: gs.Node, *, ahead: bool) -> gs.Node:
         """A node that scales like another, before or after what took a movement's place."""
-        while node.name in self.names:
-            node.name += "_"
-        self.names.add(node.name)
         inherit(node, like)
         annotate(node, **{"pass": self.by})
         self.within.nodes.add(id(node))
@@ -132,8 +127,8 @@ def cross_movements(kind: type[Crossing], by: str, graph: gs.Graph, journal: Jou
     near = (n for s in scaling for n in (*s.inputs[0].inputs, *s.outputs[0].outputs))
     if not any(map(is_movement, near)):
         return 0
-    sizes, names = journal.sizes(graph), {node.name for node in all_nodes(graph)}
-    crossings = [kind(by, scope, sizes, names) for scope in scopes(graph)]
+    sizes = journal.sizes(graph)
+    crossings = [kind(by, scope, sizes) for scope in scopes(graph)]
     rewrites = sum(crossing.cross_all() for crossing in crossings)
     replaced: Replacements = {}
     for crossing in crossings:

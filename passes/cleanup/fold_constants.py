@@ -14,6 +14,7 @@ from sardonyx.passes.cleanup.constant_folds import folds
 from sardonyx.passes.evaluate import Unevaluated, evaluate
 from sardonyx.passes.journal import Journal
 from sardonyx.passes.rewrite import release_all, replace_nodes
+from sardonyx.passes.sizes import Sizes
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,9 @@ class FoldConstants(Pass):
     def run(self, graph: gs.Graph, journal: Journal) -> int:
         """Fold in the graph and in those inside it; what goes may let more be folded."""
         failed: set[int] = set()
-        folded = 0
+        folded, measure = 0, journal.sizes
         while True:
-            found = folds(graph, self.slack_bytes, failed)
+            found = folds(graph, measure, self.slack_bytes, failed)
             gone = found.gone()
             wanted = found.wanted(gone)
             try:
@@ -60,7 +61,7 @@ class FoldConstants(Pass):
             if not gone:
                 return folded
             _fold(graph, [node for node in found.nodes if id(node) in gone], wanted, values)
-            folded += len(gone)
+            folded, measure = folded + len(gone), Sizes  # what was folded tells more of others
 
 
 def _culprit(nodes: list[gs.Node], opset: int, reason: str) -> tuple[gs.Node, str]:

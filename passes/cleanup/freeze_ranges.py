@@ -76,7 +76,9 @@ class FreezeRanges(Pass):
     bound: ClassVar[float] = np.inf
     """Codes are others than before, and on made-up values all may saturate. What is lost on real
     values is measured."""
-    pointless: ClassVar[str] = "the model finds no range of an activation as it runs"
+    pointless: ClassVar[str] = (
+        "the model makes no 8-bit codes of an activation by one range that it finds as it runs"
+    )
 
     def watches(self, graph: gs.Graph) -> Watched:
         """What dynamic quantizers round; rows of it too where it is multiplied by constants."""
@@ -107,16 +109,7 @@ class FreezeRanges(Pass):
 
     @property
     def _settings(self) -> GridSettings:
-        return GridSettings(
-            self.method,
-            self.mode,
-            self.percentile,
-            self.solver,
-            self.decay,
-            symmetric=False,
-            signed=False,
-            rows=self.rows,
-        )
+        return GridSettings.of(self, symmetric=False, signed=False)
 
     def _measured(
         self, found: DynamicQuantizer, statistics: tuple[Statistic, ...], within: Within

@@ -41,7 +41,8 @@ class MergeMovements(Pass):
        for numbers, or one size,
     4. two Transposes, with one for C,
     5. two Casts, the first to a type that holds all values of x: C is the second,
-    6. two Concats along one axis, A(x) read by nothing else: C joins all at once.
+    6. two Concats along one axis, A(x) read by nothing else: C joins all at once,
+    7. a Split and a Concat of all its parts, in their order and along its axis: Identity.
 
     A stays where others read what it makes. Does not fire where
 
@@ -233,6 +234,9 @@ def _cast(_: _Work, node: gs.Node, inner: list[gs.Node | None]) -> _Form | None:
 
 
 def _concat(work: _Work, node: gs.Node, inner: list[gs.Node | None]) -> _Form | None:
+    first = inner[0]
+    if first is not None and _is_rejoined(work, first, node):
+        return _Form("Identity", [first.inputs[0]])
     joined = [
         made is not None and made.op == "Concat" and _is_part(work, node, made) for made in inner
     ]
@@ -241,6 +245,16 @@ def _concat(work: _Work, node: gs.Node, inner: list[gs.Node | None]) -> _Form | 
     pairs = zip(node.inputs, inner, joined, strict=True)
     parts = chain.from_iterable(made.inputs if j and made else [t] for t, made, j in pairs)
     return _Form("Concat", list(parts), node.attrs)
+
+
+def _is_rejoined(work: _Work, split: gs.Node, node: gs.Node) -> bool:
+    """Whether a Concat joins what a Split made, all of it as it was."""
+    if split.op != "Split" or list(map(id, split.outputs)) != list(map(id, node.inputs)):
+        return False
+    axes, shape = [split.attrs.get("axis", 0), node.attrs["axis"]], work.sizes.shape(node.inputs[0])
+    if shape is not None:
+        axes = [axis % len(shape) for axis in axes]
+    return bool(axes[0] == axes[1])
 
 
 def _is_part(work: _Work, node: gs.Node, made: gs.Node) -> bool:

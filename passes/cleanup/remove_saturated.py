@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -77,7 +76,7 @@ class RemoveSaturated(Pass):
     def run(self, graph: gs.Graph, journal: Journal) -> int:
         """From the last node to the first ahead of quantizers, from the first to the last behind
         the others: a row of bounds goes at once."""
-        found = _Bounds(graph, Within.of(graph))
+        found = _Bounds(graph, journal, Within.of(graph))
         for scope in scopes(graph):
             found.within = Within.of(scope)
             for node in reversed(scope.nodes):
@@ -129,14 +128,15 @@ class _Bounds:
     """Rewrites of a graph. ``within``: of the one at hand of those inside it."""
 
     graph: gs.Graph
+    journal: Journal
     within: Within
     replacements: Replacements = field(default_factory=dict)
     rewrites: int = 0
 
-    @cached_property
+    @property
     def sizes(self) -> Sizes:
         """Made only where the shape of a bound matters."""
-        return Sizes(self.graph)
+        return self.journal.sizes(self.graph)
 
     def loosen(self, node: gs.Node) -> None:
         """Drop the bounds of a node at which all its readers, QuantizeLinears, saturate."""

@@ -117,7 +117,7 @@ def _fuse_at(
 
 def _candidates(anchor: gs.Node, formula: Formula, trail: Trail) -> Iterator[State]:
     """Every way in which the formula stands around an anchor, the most refined first."""
-    roots = list(_ahead(anchor, formula.reach))
+    roots = list(ahead(anchor, formula.reach))
     for pattern in formula.patterns:
         for root in roots:
             for found in pattern.find(root.outputs[0], State(trail)):
@@ -128,7 +128,7 @@ def _candidates(anchor: gs.Node, formula: Formula, trail: Trail) -> Iterator[Sta
                 yield found
 
 
-def _ahead(node: gs.Node, steps: int) -> Iterator[gs.Node]:
+def ahead(node: gs.Node, steps: int) -> Iterator[gs.Node]:
     """The node and those that read it, within some steps, the nearest first."""
     ring, seen = [node], {id(node)}
     for _ in range(steps + 1):

@@ -30,7 +30,7 @@ def _halved(s: Pattern) -> Pattern:
     return _X * (1 + s) * 0.5 | _X * (s * 0.5 + 0.5) | _X * 0.5 + _X * s * 0.5
 
 
-_ERF = _halved(op("Erf", _X / math.sqrt(2)))
+ERF_GELU = _halved(op("Erf", _X / math.sqrt(2)))
 
 _C, _D = math.sqrt(2 / math.pi), 0.044715
 _CUBIC = (
@@ -39,9 +39,9 @@ _CUBIC = (
     | _X * _C + _X**3 * (_C * _D)
     | _X * (_X**2 * (_C * _D) + _C)
 )
-_TANH = _halved(op("Tanh", _CUBIC))
+TANH_GELU = _halved(op("Tanh", _CUBIC))
 
-_SIGMOID = _X * op("Sigmoid", _X * Scalar("alpha"))
+QUICK_GELU = _X * op("Sigmoid", _X * Scalar("alpha"))
 
 _OP = op("Gelu", _X)
 
@@ -70,16 +70,17 @@ class FuseGelu(Pass):
 
     def run(self, graph: gs.Graph, journal: Journal) -> int:
         """Fuse every one."""
-        return sum(fuse(graph, formula, journal) for formula in _formulas(Sizes(graph)))
+        formulas = _formulas(journal.sizes(graph))
+        return sum(fuse(graph, formula, journal) for formula in formulas)
 
 
 def _formulas(sizes: Sizes) -> Iterator[Formula]:
     name = FuseGelu.name
-    yield Formula(name, ("Erf",), (_ERF,), 4, partial(_exact, sizes), _BIASED)
+    yield Formula(name, ("Erf",), (ERF_GELU,), 4, partial(_exact, sizes), _BIASED)
     yield Formula(name, ("Gelu",), (_OP,), 0, partial(_op, sizes), _BIASED)
-    yield Formula(name, ("Sigmoid",), (_SIGMOID,), 2, partial(_quick, sizes), meant=_is_gate)
+    yield Formula(name, ("Sigmoid",), (QUICK_GELU,), 2, partial(_quick, sizes), meant=is_gate)
     build = partial(_by_tanh, sizes)
-    yield Formula(name, ("Tanh",), (_TANH,), 4, build, _BIASED, meant=_is_of_a_power)
+    yield Formula(name, ("Tanh",), (TANH_GELU,), 4, build, _BIASED, meant=is_of_a_power)
 
 
 def _exact(sizes: Sizes, draft: Draft, found: State) -> gs.Node:
@@ -117,7 +118,7 @@ def _operands(sizes: Sizes, found: State) -> list[gs.Tensor]:
     return [x] if bias is None else [x, bias]
 
 
-def _is_of_a_power(tanh: gs.Node) -> bool:
+def is_of_a_power(tanh: gs.Node) -> bool:
     """Whether a tanh is of a polynomial: of sums and products in which a tensor stands twice."""
     pending, seen = [tanh.inputs[0]], set[int]()
     while pending:
@@ -131,7 +132,7 @@ def _is_of_a_power(tanh: gs.Node) -> bool:
     return False
 
 
-def _is_gate(sigmoid: gs.Node) -> bool:
+def is_gate(sigmoid: gs.Node) -> bool:
     """Whether a sigmoid is multiplied by what it is the sigmoid of, perhaps scaled."""
     x, _ = behind(sigmoid.inputs[0])
     scaled = maker(x)

@@ -17,8 +17,8 @@ from sardonyx.passes.fuse.norms import (
     RMS_NORM,
     epsilon_of,
     is_centred,
+    is_of_squares,
     need_usual,
-    squared,
 )
 from sardonyx.passes.fuse.unfit import Unfit
 from sardonyx.passes.journal import Journal
@@ -52,9 +52,9 @@ class FuseLayerNorm(Pass):
 
     def run(self, graph: gs.Graph, journal: Journal) -> int:
         """Fuse every one."""
-        build = partial(_build, Sizes(graph), graph.opset)
+        build = partial(_build, journal.sizes(graph), graph.opset)
         patterns = (*LAYER_NORM, RMS_NORM)
-        formula = Formula(self.name, (ANCHOR,), patterns, REACH, build, meant=_is_of_squares)
+        formula = Formula(self.name, (ANCHOR,), patterns, REACH, build, meant=is_of_squares)
         return fuse(graph, formula, journal)
 
 
@@ -66,7 +66,3 @@ def _build(sizes: Sizes, opset: int | None, draft: Draft, found: State) -> gs.No
     operands = [found.values[name] for name in ("x", "gamma", "beta") if name in found.values]
     draft.add(op, op, operands, axis=-1, epsilon=epsilon_of(found))
     return draft.nodes[-1]
-
-
-def _is_of_squares(mean: gs.Node) -> bool:
-    return squared(mean) is not None

@@ -94,3 +94,8 @@ def squared(mean: gs.Node) -> gs.Tensor | None:
     base, other = (behind(tensor)[0] for tensor in node.inputs)
     is_square = other is base if node.op == "Mul" else scalar(other) == 2
     return base if is_square else None
+
+
+def is_of_squares(mean: gs.Node) -> bool:
+    """Whether a mean is of squares."""
+    return squared(mean) is not None

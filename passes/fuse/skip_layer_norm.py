@@ -64,7 +64,7 @@ class FuseSkipLayerNorm(Pass):
     def run(self, graph: gs.Graph, journal: Journal) -> int:
         """Fuse every one."""
         patterns = (LAYER_NORM_OP, RMS_NORM_OP, *LAYER_NORM, RMS_NORM)
-        build, keeps = partial(_build, Sizes(graph)), (("x", _SUM),)
+        build, keeps = partial(_build, journal.sizes(graph)), (("x", _SUM),)
         anchors = (*_OPS, ANCHOR)
         formula = Formula(self.name, anchors, patterns, REACH, build, _SUMS, keeps, _is_of_a_sum)
         return fuse(graph, formula, journal)

@@ -23,6 +23,7 @@ from sardonyx.passes.origin import label
 from sardonyx.passes.rewrite import Replacements, release, replace_nodes, take_outputs
 from sardonyx.passes.scopes import all_outputs, scopes
 from sardonyx.passes.weights import values_of
+from sardonyx.passes.within import Within
 from sardonyx.runtime_ops.errors import InputError
 from sardonyx.runtime_ops.pair_sums import LARGEST_EXACT, may_saturate
 
@@ -90,9 +91,10 @@ class LowerIntegerLinear(Pass):
 
     def _products(self, scope: gs.Graph, journal: Journal) -> Iterator[Product]:
         """Those of a graph that can be lowered; the others are noted."""
+        within = Within.of(scope)
         for node in candidates(scope):
             try:
-                product = product_at(node, scope)
+                product = product_at(node, within)
                 need_rounding(product.activation)
                 self._need_exact_sums(product)
             except Unfit as reason:

@@ -54,9 +54,8 @@ def _is_dequantized(product: gs.Node) -> bool:
     return all(node is not None and node.op == "DequantizeLinear" for node in (first, second))
 
 
-def product_at(node: gs.Node, scope: gs.Graph) -> Product:
+def product_at(node: gs.Node, within: Within) -> Product:
     """The product at a candidate; raises Unfit, with the reason, where it has another form."""
-    within = Within.of(scope)
     if node.op == "MatMul":
         activation, weight = activation_of(node.inputs[0]), weight_of(node.inputs[1])
         product = Product(label(node), (node,), activation, weight, None, False)

@@ -1,11 +1,12 @@
 """The grid of an activation: from what was measured of it, by the method that was asked for."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 import numpy as np
 
+from sardonyx.passes.base import Pass
 from sardonyx.passes.quantize.observers.find import Method, Mode, Settings, Solver, find_range
 from sardonyx.passes.quantize.observers.histogram import Histogram
 from sardonyx.passes.quantize.observers.moving_range import MovingRange
@@ -26,7 +27,8 @@ _MODES: tuple[Mode, ...] = ("naive", "independent", "conjugate", "symmetric")
 class GridSettings:
     """How grids are found. ``method``: ``ema`` or one of `find.Settings`; ``mode``: of ``kl``, or
     ``best``: that whose products come out best on the sampled rows. ``symmetric``, ``signed``: as
-    `uniform.grid` takes them. ``rows``: to sample. ``decay``: of ``ema``."""
+    `uniform.grid` takes them. ``rows``: to sample. ``decay``: of ``ema``. ``bits``: 8 or 16, which
+    are enough for all values: only ``ema`` is another range then."""
 
     method: RangeMethod
     mode: KlMode
@@ -35,7 +37,16 @@ class GridSettings:
     decay: float
     symmetric: bool
     signed: bool
-    rows: int
+    rows: int = 1
+    bits: int = 8
+
+    @classmethod
+    def of(cls, a_pass: Pass, *, symmetric: bool, signed: bool) -> "GridSettings":
+        """Those of a pass that has the others as arguments, ``rows`` and ``bits`` perhaps not, for
+        one kind of grid."""
+        names = {field.name for field in fields(cls)} - {"symmetric", "signed"}
+        given = {name: getattr(a_pass, name) for name in names if hasattr(a_pass, name)}
+        return cls(**given, symmetric=symmetric, signed=signed)
 
     def statistics(self, weighed: bool) -> tuple[Statistic, ...]:
         """What must be measured of an activation; if it is ``weighed``, multiplied by a weight,
@@ -69,9 +80,11 @@ def measured(
     histogram = statistics[0]
     assert isinstance(histogram, Histogram)
     kind = tensor_class(histogram)
+    if settings.bits > 8 and settings.method != "ema":
+        settings = replace(settings, method="min-max")
 
     def tried(found: Range) -> Measured:
-        made = grid(found.low, found.high, settings.symmetric, settings.signed)
+        made = grid(found.low, found.high, settings.symmetric, settings.signed, settings.bits)
         loss = _expected_sqnr_db(histogram, made)
         product = products.sqnr_db(made, None) if products else loss
         return Measured(made, found, kind, loss, product)
@@ -90,8 +103,8 @@ def measured(
 
 
 def _expected_sqnr_db(histogram: Histogram, made: Grid) -> float:
-    """Of values in the middle of their bins, zeros exact: a step is 32 bins or more, unless the
-    range is clipped."""
+    """Of values in the middle of their bins, zeros exact: a step of 8 bits is 32 bins or more,
+    unless the range is clipped; those of 16 bits fall anywhere in the bins."""
     middles = (np.arange(histogram.bins) + 0.5) * histogram.width
     values = np.concatenate([-middles[::-1], middles])
     counts = histogram.without_zeros().counts

@@ -15,10 +15,12 @@ from sardonyx.passes.journal import Journal, Miss, Watched
 from sardonyx.passes.quantize.activation_notes import activation_entry, activation_notes
 from sardonyx.passes.quantize.coded_weights import Chosen, CodedWeight, Sharing, coded_weights
 from sardonyx.passes.quantize.grids import GridSettings, KlMode, Measured, RangeMethod
+from sardonyx.passes.quantize.kept_grid import kept_grid
 from sardonyx.passes.quantize.observers.find import Solver
 from sardonyx.passes.quantize.operands import Operands, activation_products
 from sardonyx.passes.quantize.products import product_uses
 from sardonyx.passes.quantize.qdq_nodes import QdqNodes, insert
+from sardonyx.passes.quantize.weight_range import WeightRange
 from sardonyx.passes.roles import weight_places
 from sardonyx.passes.scopes import is_constant, scopes
 from sardonyx.passes.tied import TiedWeight
@@ -33,9 +35,11 @@ MOST_ROWS = 1 << 16
 class InsertQdq(Pass):
     """``MatMul(x, W) + b``  ->  ``MatMul(DQ(Q(x)), DQ(W codes)) + DQ(b codes)``, and
 
-    ``Gather(W, ids)``  ->  ``DQ(Gather(W codes, ids))``, or rows of codes times each row's scale.
-    Weights with equal contents are encoded once. ``activations = "dynamic"`` needs no calibration:
-    ``MatMul(x, W)``  ->  DynamicQuantizeLinear, MatMulInteger and the scales.
+    ``Gather(W, ids)``  ->  ``DQ(Gather(W codes, ids))``, or rows of codes times each row's scale;
+    where ids are rows in order (`rows_in_order`), ``DQ(Slice(W codes), Slice(scales))``. Weights
+    with equal contents are encoded once. ``activations = "dynamic"`` needs no calibration:
+    ``MatMul(x, W)``  ->  DynamicQuantizeLinear, MatMulInteger and the scales. An x
+    that is rounded already keeps its grid, of 8 or 16 bits.
 
     Of activations: ``method``, ``mode``, ``percentile``, ``solver``, ``decay``, ``rows``: how the
     range is found (`grids.GridSettings`). ``symmetric``: the grid mirrors itself at 0. ``signed``:
@@ -46,8 +50,9 @@ class InsertQdq(Pass):
     ``float``. ``act_act``: products of two activations too, by static grids.
 
     Of weights, symmetric: ``weight_bits``: 7 cannot saturate the 16-bit sums of processors without
-    VNNI, 8 can. ``per``: ``channel``: a scale for each column. ``embeddings``: tables too, in 8
-    bits; ``embedding_per``: ``channel``: a scale for each row, ``tensor``: one for all, or ``best``
+    VNNI, 8 can. ``per``: ``channel``: a scale for each column. ``weight_range``: of a scale for a
+    whole matrix (`weight_range.WeightRange`). ``embeddings``: tables too, in 8 bits;
+    ``embedding_per``: ``channel``: a scale for each row, ``tensor``: one for all, or ``best``
     (`coded_weights.Sharing`). ``bias``: ``int32``: in units of the product (Jacob et al. 2018), or
     ``float`` as it is. ``min_weights``: smaller ones are left alone.
 
@@ -76,6 +81,7 @@ class InsertQdq(Pass):
     act_act: bool = False
     weight_bits: Annotated[int, Field(ge=2, le=8)] = 7
     per: Per = "channel"
+    weight_range: WeightRange = "max"
     embeddings: bool = True
     embedding_per: Sharing = "best"
     bias: Literal["int32", "float"] = "int32"
@@ -91,13 +97,15 @@ class InsertQdq(Pass):
     def __post_init__(self) -> None:
         if self.act_act and self.activations == "dynamic":
             raise ValueError("act_act needs static activations")
+        if self.weight_range == "mse" and self.per == "channel":
+            raise ValueError('weight_range = "mse" needs per = "tensor"')
 
     def watches(self, graph: gs.Graph) -> Watched:
         """What products read, of static grids."""
         if self.activations == "dynamic":
             return {}
         uses = [use for use in product_uses(graph) if not use.misfit and _served(use)]
-        weighed = [use.node.inputs[0] for use in uses]
+        weighed = [x for use in uses if kept_grid(x := use.node.inputs[0]) is None]
         plain = [x for node in activation_products(graph) for x in node.inputs if self.act_act]
         watches = {x.name: self._settings.statistics(weighed=False) for x in plain}
         return watches | {x.name: self._settings.statistics(weighed=True) for x in weighed}
@@ -143,21 +151,12 @@ class InsertQdq(Pass):
 
     @property
     def _settings(self) -> GridSettings:
-        return GridSettings(
-            self.method,
-            self.mode,
-            self.percentile,
-            self.solver,
-            self.decay,
-            self.symmetric,
-            self.signed,
-            self.rows,
-        )
+        return GridSettings.of(self, symmetric=self.symmetric, signed=self.signed)
 
     def _format(self, weight: TiedWeight) -> Chosen:
         multiplied = any(use.node.op == "MatMul" for use in weight.uses)
         per = self.embedding_per if weight.gathered else self.per
-        return self.weight_bits if multiplied else 8, per
+        return self.weight_bits if multiplied else 8, per, self.weight_range
 
     def _misfit(self, weight: TiedWeight) -> str:
         """Why a weight cannot be encoded, whatever its activations are."""
@@ -196,14 +195,16 @@ class InsertQdq(Pass):
         if id(node) not in chosen:
             return 0
         coded, static = chosen[id(node)]
+        x = node.inputs[0]
         if node.op == "Gather":
             writer.lookup(node, coded)
+        elif kept := kept_grid(x):
+            writer.static_product(node, coded, kept, self.bias == "int32")
         elif static:
-            x = node.inputs[0]
             _note_activation(writer, journal, node, x, operands.of(x))
+            writer.rounded_operand(node, 0, operands.of(x).grid)
             writer.static_product(node, coded, operands.of(x).grid, self.bias == "int32")
         else:
-            x = node.inputs[0]
             _note_activation(writer, journal, node, x, None)
             writer.dynamic_product(node, coded)
         return 1
@@ -241,6 +242,8 @@ def _note_activation(
 
 def _compute(coded: CodedWeight, ruin: str) -> str:
     """How products by a weight are computed, and why, where that is not by a static range."""
-    if all(use.node.op != "MatMul" for use in coded.weight.uses):
+    read = [use.node.inputs[0] for use in coded.weight.uses if use.node.op == "MatMul"]
+    if not read:
         return "fp32"
-    return f"int8, dynamic: {ruin}" if ruin else "int8"
+    bits = max(kept.bits if (kept := kept_grid(x)) else 8 for x in read)
+    return f"int8, dynamic: {ruin}" if ruin else f"int{bits}"

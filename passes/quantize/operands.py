@@ -13,6 +13,7 @@ from sardonyx.passes.fused import is_standard
 from sardonyx.passes.journal import Watched
 from sardonyx.passes.quantize.coded_weights import CodedWeight
 from sardonyx.passes.quantize.grids import GridSettings, Measured, measured
+from sardonyx.passes.quantize.kept_grid import kept_grid
 from sardonyx.passes.quantize.observers.histogram import Histogram
 from sardonyx.passes.quantize.observers.row_sample import RowSample
 from sardonyx.passes.quantize.product_error import ProductSample
@@ -25,17 +26,13 @@ def activation_products(graph: gs.Graph) -> Iterator[gs.Node]:
     for node in graph.nodes:
         if node.op == "MatMul" and is_standard(node):
             floats = all(x.dtype == np.float32 for x in node.inputs)
-            if floats and not any(is_constant(x) or _is_rounded(x) for x in node.inputs):
+            if floats and not any(is_constant(x) or kept_grid(x) for x in node.inputs):
                 yield node
-
-
-def _is_rounded(x: gs.Tensor) -> bool:
-    return bool(x.inputs) and x.inputs[0].op == "DequantizeLinear"
 
 
 @dataclass
 class Operands:
-    """What was measured of operands. ``grids``: by ``id`` of the tensor.
+    """What was measured of operands that are not rounded yet. ``grids``: by ``id`` of the tensor.
 
     ``sparse``: what becomes of products of one of that class. ``least_db``: of a product that a
     grid serves.
@@ -70,6 +67,8 @@ class Operands:
 
     def obstacle(self, x: gs.Tensor) -> str:
         """Why products of an activation stay as they are; empty if they need not."""
+        if kept_grid(x):
+            return ""
         if x.name not in self.watched:
             return f"its activation '{x.name}' was not measured: a product by it is inside a body"
         if not any(s.count for s in self.watched[x.name] if isinstance(s, Histogram)):
@@ -81,6 +80,8 @@ class Operands:
 
     def ruin(self, x: gs.Tensor) -> str:
         """Why no static grid serves an activation; empty if one does."""
+        if kept_grid(x):
+            return ""
         db = self.of(x).product_sqnr_db
         if db >= self.least_db:
             return ""

@@ -1,5 +1,6 @@
 """The nodes that quantized products and lookups are written with: standard ops alone."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -7,6 +8,7 @@ import onnx_graphsurgeon as gs
 
 from sardonyx.passes.metadata import annotate
 from sardonyx.passes.quantize.coded_weights import CodedWeight
+from sardonyx.passes.quantize.rows_in_order import RowsInOrder
 from sardonyx.passes.rewrite import Draft, Replacements, replace_nodes, reread
 from sardonyx.passes.weights import values_of
 from sardonyx.runtime_ops.uniform import Grid, integer_bias
@@ -30,9 +32,8 @@ class QdqNodes:
     _dynamic: dict[int, list[gs.Tensor]] = field(default_factory=dict)
 
     def static_product(self, node: gs.Node, coded: CodedWeight, grid: Grid, bias: bool) -> None:
-        """``MatMul(x, W)``  ->  the same of x and W dequantized; if ``bias``, one that is added to
-        it becomes INT32 on the product's own grid."""
-        self.rounded_operand(node, 0, grid)
+        """``MatMul(x, W)``, x on a grid  ->  the same of W dequantized; if ``bias``, one that is
+        added to it becomes INT32 on the product's own grid."""
         draft = Draft.of(node, np.float32)
         operands = [coded.matrix(draft), coded.scale]
         weight = draft.add("DequantizeLinear", "Weight", operands, axis=1)
@@ -57,32 +58,42 @@ class QdqNodes:
     def lookup(self, node: gs.Node, coded: CodedWeight) -> None:
         """``Gather(W, ids)``  ->  rows of codes, times the one scale or each row's own."""
         draft = Draft.of(node, np.float32)
+        rows = RowsInOrder.of(node.inputs[1], coded.codes.shape[0])
+        if rows is None or len(coded.weight.uses) > 1:
+            self._gathered(draft, node, coded)
+        else:
+            self._sliced(draft, rows, coded)
+        annotate(draft.nodes[0], replaces=node.op, replaced_node=node.name, **coded.notes)
+        self.replacements[id(node)] = draft.take_place(node, self.by)
+
+    def _gathered(self, draft: Draft, node: gs.Node, coded: CodedWeight) -> None:
         ids, axis = node.inputs[1], node.attrs.get("axis", 0)
         codes = draft.add("Gather", "Codes", [coded.codes, ids], dtype=coded.codes.dtype, axis=axis)
-        annotate(draft.nodes[-1], replaces=node.op, replaced_node=node.name, **coded.notes)
         if coded.tensor.scale.ndim == 0:
             draft.add("DequantizeLinear", "Dequantize", [codes, coded.scale])
-        else:
-            steps = draft.cast("Steps", codes, np.float32)
-            # the scales stay a vector: a matrix of them would be a table of its own to later passes
-            scales = draft.add("Gather", "Scales", [coded.scale, ids], axis=axis)
-            last = draft.constant("Axis", [-1], np.int64)
-            column = draft.add("Unsqueeze", "Column", [scales, last])
-            draft.add("Mul", "Rows", [steps, column])
-        self.replacements[id(node)] = draft.take_place(node, self.by)
+            return
+        steps = draft.cast("Steps", codes, np.float32)
+        # the scales stay a vector: a matrix of them would be a table of its own to later passes
+        scales = draft.add("Gather", "Scales", [coded.scale, ids], axis=axis)
+        last = draft.constant("Axis", [-1], np.int64)
+        column = draft.add("Unsqueeze", "Column", [scales, last])
+        draft.add("Mul", "Rows", [steps, column])
+
+    def _sliced(self, draft: Draft, rows: RowsInOrder, coded: CodedWeight) -> None:
+        """Rows that follow each other have their scales along one axis."""
+        codes = rows.sliced(draft, "Codes", coded.codes)
+        if coded.tensor.scale.ndim == 0:
+            draft.add("DequantizeLinear", "Dequantize", [codes, coded.scale])
+            return
+        scales = rows.sliced(draft, "Scales", coded.scale, flat=True)
+        draft.add("DequantizeLinear", "Dequantize", [codes, scales], axis=rows.axis)
 
     def rounded_operand(self, node: gs.Node, slot: int, grid: Grid) -> None:
         """Let a node read ``DequantizeLinear(QuantizeLinear(x))`` for x."""
         x = node.inputs[slot]
         if id(x) not in self._static:
-            draft = Draft(x.name, np.float32)
-            dtype = np.int8 if grid.signed else np.uint8
-            scale = draft.constant("Scale", grid.scale, np.float32)
-            zero_point = draft.constant("ZeroPoint", grid.zero_point, dtype)
-            codes = draft.add("QuantizeLinear", "Quantize", [x, scale, zero_point], dtype=dtype)
-            annotate(draft.nodes[0], **self.notes.get(id(x), {}))
-            out = draft.add("DequantizeLinear", "Dequantize", [codes, scale, zero_point])
-            self._static[id(x)] = out
+            draft = rounding(x, grid, self.notes.get(id(x), {}))
+            self._static[id(x)] = draft.nodes[-1].outputs[0]
             self._put(node, draft)
         self.rereads.append((node, slot, self._static[id(x)]))
 
@@ -126,6 +137,17 @@ class QdqNodes:
         for node in draft.nodes:
             annotate(node, **{"pass": self.by})
         self.replacements.setdefault(id(reader), [reader])[-1:-1] = draft.nodes
+
+
+def rounding(x: gs.Tensor, grid: Grid, notes: Mapping[str, object]) -> Draft:
+    """``DequantizeLinear(QuantizeLinear(x))``, with notes on the node that rounds."""
+    draft = Draft(x.name, np.float32)
+    scale = draft.constant("Scale", grid.scale, np.float32)
+    zero_point = draft.constant("ZeroPoint", grid.zero_point, grid.dtype)
+    codes = draft.add("QuantizeLinear", "Quantize", [x, scale, zero_point], dtype=grid.dtype)
+    annotate(draft.nodes[0], **notes)
+    draft.add("DequantizeLinear", "Dequantize", [codes, scale, zero_point])
+    return draft
 
 
 def insert(graph: gs.Graph, writers: list[QdqNodes]) -> None:

@@ -299,10 +299,16 @@ _CONTRIB = (
     "SkipSimplifiedLayerNormalization"
 )
 
+_REDUCTIONS = (
+    "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd "
+    "ReduceSum ReduceSumSquare"
+)
+
 SHAPE_RULES: dict[str, Rule] = {
     **dict.fromkeys(_UNARY.split(), _same),
     **dict.fromkeys(_BINARY.split(), _elementwise),
     **dict.fromkeys((f"com.microsoft.{op}" for op in _CONTRIB.split()), _same),
+    **dict.fromkeys(_REDUCTIONS.split(), _reduce),
     **{f"sardonyx.GoboMatMul{bits}": _gobo_matmul for bits in range(2, 9)},
     **{f"sardonyx.GoboLinear{bits}": _gobo_matmul for bits in range(2, 9)},
     **{f"sardonyx.GoboGather{bits}": _gobo_gather for bits in range(2, 9)},
@@ -318,9 +324,6 @@ SHAPE_RULES: dict[str, Rule] = {
     "MatMul": _matmul,
     "MatMulInteger": _matmul,
     "Range": _range,
-    "ReduceMax": _reduce,
-    "ReduceMean": _reduce,
-    "ReduceSum": _reduce,
     "Reshape": _reshape,
     "Shape": _shape,
     "Slice": _slice,

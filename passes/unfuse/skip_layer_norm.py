@@ -10,6 +10,7 @@ from sardonyx.passes.base import Pass
 from sardonyx.passes.facts import CONSTANTS_ARE_INITIALIZERS
 from sardonyx.passes.fused import STANDARD_FROM, float_type, operand, result, separable
 from sardonyx.passes.journal import Journal
+from sardonyx.passes.origin import behind, maker
 from sardonyx.passes.rewrite import Draft, replace_nodes
 
 _WITH_RMS = 23
@@ -27,8 +28,9 @@ _EPSILON = {"LayerNormalization": 1e-5, "SimplifiedLayerNormalization": 1e-5}
 
 @dataclass(frozen=True)
 class UnfuseSkipLayerNorm(Pass):
-    """``SkipLayerNormalization(x, skip, gamma, beta, bias)``  ->  ``LayerNormalization(x + skip +
-    bias, gamma, beta)``; the sum is an output of its own where it is read.
+    """``SkipLayerNormalization(x, skip, gamma, beta, bias)``  ->  ``LayerNormalization(x + bias +
+    skip, gamma, beta)``; the sum is an output of its own where it is read. Where a MatMul makes
+    skip, the bias is added to that first: it was the product's.
 
     Below opset 17, where onnx has no LayerNormalization but onnxruntime writes it all the same, the
     formula takes its place: ``(x - mean(x)) / sqrt(mean((x - mean(x))^2) + epsilon) gamma + beta``.
@@ -69,16 +71,22 @@ def _unfused(node: gs.Node, opset: int) -> list[gs.Node]:
 
 
 def _sum(draft: Draft, node: gs.Node) -> tuple[gs.Tensor, gs.Tensor, gs.Tensor | None]:
-    """x + skip + bias, gamma, and beta if there is one."""
+    """The sum, gamma, and beta if there is one."""
     beta, bias = (None if slot is None else operand(node, slot) for slot in _SKIPS[node.op])
     x, skip, gamma = node.inputs[:3]
-    total = draft.add("Add", "sum", [x, skip])
+    first, second = (skip, x) if _is_product(skip) else (x, skip)
     if bias is not None:
-        total = draft.add("Add", "biased", [total, bias])
+        first = draft.add("Add", "biased", [first, bias])
+    total = draft.add("Add", "sum", [first, second])
     wanted = result(node, 3)
     if wanted is not None:
         total = draft.nodes[-1].outputs[0] = wanted
     return total, gamma, beta
+
+
+def _is_product(tensor: gs.Tensor) -> bool:
+    node = maker(behind(tensor)[0])
+    return node is not None and node.op == "MatMul"
 
 
 def _formula(

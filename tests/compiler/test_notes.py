@@ -27,6 +27,7 @@ def test_notes_stand_beside_the_users(bert):
     noted.CopyFrom(bert)
     noted.metadata_props.add(key="author", value="me")
     noted.metadata_props.add(key="sardonyx.recipe", value="an earlier one")
+    noted.metadata_props.add(key="sardonyx.decided", value="what that chose")
     props = [(prop.key, prop.value) for prop in compile(noted, "gobo").model.metadata_props]
     assert props[:2] == [("author", "me"), ("sardonyx.recipe", "gobo")]
     assert [key for key, _ in props[2:]] == ["sardonyx.left_alone"]

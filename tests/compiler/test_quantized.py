@@ -132,6 +132,24 @@ def test_a_tied_table(text_model, normal, tmp_path):
             assert found == pytest.approx(weight.notes.sqnr_db, abs=0.005)
 
 
+@pytest.mark.parametrize("scale", ["channel", "tensor"])
+def test_a_table_read_in_order(text_model, normal, tmp_path, scale):
+    table = normal(96, 64)
+    model = text_model(
+        """g (int64[1] E) => (float[1,N,64] Y) {
+          I = Slice (P, zero, E, one)
+          Y = Gather (W, I)
+        }""",
+        **{"W": table, "P": np.arange(96)[None], "zero": [0], "one": [1]},
+    )
+    overrides = [f"insert-qdq.embedding_per={scale}"]
+    compile(model, "int8-dynamic", overrides=overrides).save(tmp_path / "m.onnx")
+    (weight,) = take_inventory(tmp_path / "m.onnx").quantized.values()
+    assert [node.op for node in weight.nodes] == ["Slice"]
+    found = sqnr_db(table, matrix(weight))
+    assert found == pytest.approx(weight.notes.sqnr_db, abs=0.005)
+
+
 def edited(model, key, value):
     """A copy of a model with another note on its first merged product."""
     copy = onnx.ModelProto()

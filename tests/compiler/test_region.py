@@ -82,6 +82,19 @@ def test_a_shared_constant_or_input_does_not_join(graph):
     assert [region.outputs for region in regions] == [["Y"], ["Z"]]
 
 
+def test_an_output_that_was_left_out_is_none(text_model):
+    text = """g (float[N,4] X) => (float[N,4] Y) {
+      A, , B = LayerNormalization (X, k)
+      Y = Clip (A, , high)
+    }"""
+    _, graph = load(text_model(text, k=np.ones(4, np.float32), high=np.float32(1)))
+    graph.nodes[0].name, graph.nodes[1].name = "a", "y"
+    before = record_scope(graph)
+    graph.nodes[0].attrs["epsilon"] = 1.0
+    (region,) = changed_regions(before, record_scope(graph))
+    assert region.outputs == ["A"]
+
+
 def test_a_node_edited_in_place(graph):
     before = record_scope(graph)
     node_of(graph, "b").op = "Relu"

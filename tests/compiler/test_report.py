@@ -15,9 +15,9 @@ from sardonyx.compiler.report import CompileReport, Totals
 ARRAYS = ("indices", "centroids", "positions", "values")
 DOCUMENTED = {
     "": "schema model recipe target totals tensors activations skipped kept_ops fused "
-    "not_fused passes verification calibration seconds peak_rss_bytes",
+    "not_fused decided passes verification calibration seconds peak_rss_bytes",
     "totals": "bytes_before bytes_after ratio weights weights_quantized bits_per_weight "
-    "outlier_share",
+    "outlier_share activations activations_xhy",
     "tensors": "name node op format bits groups outliers outlier_share sqnr_db bytes_before "
     "bytes_after role layer compute",
     "skipped": "name node reason eligible",
@@ -59,7 +59,8 @@ def test_activations_take_the_key_class(compiled):
     written = json.loads(compiled[0].report.to_json()) | {"activations": [entry]}
     report = CompileReport.model_validate(written)
     assert report.activations[0].class_ == "gaussian"
-    later = {"class_reason": "", "product_sqnr_db": None, "curve": []}
+    later = {"class_reason": "", "product_sqnr_db": None, "curve": [], "why_wide": ""}
+    later |= {"role": "", "kind": "", "layer": None, "group": None}
     assert json.loads(report.to_json())["activations"] == [entry | later]
 
 

@@ -56,7 +56,7 @@ def ends(values: Floats) -> tuple[float, float]:
     return float(values.min()) + 0.0, float(values.max()) + 0.0
 
 
-def same_width(values: Floats, width: int) -> None:
+def same_width(values: NDArray[Any], width: int) -> None:
     """ValueError unless the last axis is as long as in the samples before."""
     if values.shape[-1] != width:
         raise ValueError(f"has a last axis of {values.shape[-1]} after one of {width}")

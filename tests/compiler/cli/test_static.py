@@ -165,7 +165,9 @@ def test_nothing_to_do(refused, ready, made, static):
     """Of a model in floating point, and of one that is static already."""
     model = made["portable"][1] if static else ready[1]
     text = refused(model, "--calibration", ready[3])
-    assert "recipe 'static' has nothing to do: the model finds no range of an activation" in text
+    assert (
+        "recipe 'static' has nothing to do: the model makes no 8-bit codes of an activation" in text
+    )
 
 
 def test_bad_argument(refused, ready):

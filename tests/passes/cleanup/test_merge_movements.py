@@ -177,6 +177,26 @@ def test_concats(cleaned, listed_model, nodes, left):
     assert cleaned(MergeMovements(), model, feeds) == ["Concat"] * left
 
 
+@pytest.mark.parametrize(
+    ("nodes", "left"),
+    [
+        # 7
+        ("a, b = Split <axis = -1> (X, [2, 4]) Y = Concat <axis = 1> (a, b)", "Identity"),
+        (
+            "a, b = Split (X, [1, 2]) c = Relu (a) Y = Concat <axis = 0> (a, b)",
+            "Split Relu Identity",
+        ),
+        ("a, b = Split <axis = 1> (X, [3, 3]) Y = Concat <axis = 1> (b, a)", "Split Concat"),
+        ("a, b = Split <axis = 1> (X, [3, 3]) Y = Concat <axis = 0> (a, b)", "Split Concat"),
+        ("a, b = Split <axis = 1> (X, [3, 3]) Y = Concat <axis = 1> (a, b, a)", "Split Concat"),
+        ("a, b, c = Split <axis = 1> (X, [2, 2, 2]) Y = Concat <axis = 1> (a, b)", "Split Concat"),
+    ],
+)
+def test_parts_that_are_joined_again(cleaned, listed_model, nodes, left):
+    model = listed_model(f"g (float[3,6] X) => (float[] Y) {{ {nodes} }}")
+    assert cleaned(MergeMovements(), model, {"X": of(3, 6)}) == left.split()
+
+
 def test_a_concat_that_is_an_output_stays(apply, text_model):
     model = text_model(
         "g (float[N,2] X) => (float[N,4] A, float[N,6] Y) { A = Concat <axis = 1> (X, X)\n"

@@ -22,8 +22,8 @@ SAMPLES = {
 }
 
 
-def settings(method="kl", mode="best", symmetric=False, signed=False):
-    return GridSettings(method, mode, 99.9, "grid", 0.5, symmetric, signed, 64)
+def settings(method="kl", mode="best", symmetric=False, signed=False, bits=8):
+    return GridSettings(method, mode, 99.9, "grid", 0.5, symmetric, signed, 64, bits)
 
 
 def folded(statistics, *samples):
@@ -52,6 +52,22 @@ def test_the_loss_that_is_expected(values, method, mode, symmetric):
     assert abs(found.sqnr_db - lost) < 0.2  # values are taken to be in the middle of their bins
     assert found.product_sqnr_db == found.sqnr_db
     assert found.grid == grid(found.range.low, found.range.high, symmetric)
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+@pytest.mark.parametrize("method", ["min-max", "percentile", "mse", "kl", "ema"])
+def test_16_bits_are_enough_for_all_values(values, method, symmetric):
+    wanted = settings(method, symmetric=symmetric, bits=16)
+    found = measured(folded(wanted.statistics(weighed=False), values), wanted, None)
+    reach = (found.range.low, found.range.high)
+    largest = np.abs(values).max()
+    ends = (-largest, largest) if symmetric else (min(values.min(), 0), max(values.max(), 0))
+    assert reach == tuple(map(float, ends))
+    assert found.grid == grid(*reach, symmetric, False, 16)
+    real = values.astype(float).ravel()
+    lost = sqnr_db(real, found.grid.rounded(values).astype(float).ravel())
+    assert lost > 60
+    assert abs(found.sqnr_db - lost) < 0.5  # a step is a fraction of a bin
 
 
 @pytest.mark.parametrize("symmetric", [False, True])

@@ -78,6 +78,17 @@ def test_text(unfuse, contrib, normal, vectors, simplified, opset):
     assert after.graph.node[-1].doc_string == "a line"
 
 
+@pytest.mark.parametrize("operands", ["X, P", "P, X"])
+def test_bias_of_a_product(unfuse, contrib, normal, vectors, operands):
+    op = f"com.microsoft.SkipLayerNormalization ({operands}, gamma, , bias)"
+    text = f"g (float[B,S,16] X) => (float[B,S,16] Y) {{ P = MatMul (X, W)\n Y = {op} }}"
+    held = {"gamma": vectors["gamma"], "bias": vectors["bias"], "W": normal(WIDTH, WIDTH)}
+    after = unfuse(PASS, contrib(text, 17, **held), {"X": normal(B, S, WIDTH)}, BOUND)
+    product, biased, total, _ = after.graph.node
+    assert biased.input == [*product.output, "bias"]
+    assert total.input == [*biased.output, "X"]
+
+
 @pytest.mark.parametrize(
     ("op", "opset"),
     [("LayerNormalization", 13), ("LayerNormalization", 16)]

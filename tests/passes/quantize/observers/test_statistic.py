@@ -12,10 +12,11 @@ from hypothesis.extra import numpy as arrays
 from sardonyx.passes.quantize.observers.channel_range import ChannelRange
 from sardonyx.passes.quantize.observers.histogram import Histogram
 from sardonyx.passes.quantize.observers.moving_range import MovingRange
+from sardonyx.passes.quantize.observers.outlying_channels import OutlyingChannels
 from sardonyx.passes.quantize.observers.row_sample import RowSample
 
 ORDER_FREE = [Histogram(np.zeros(32, np.int64)), ChannelRange(), RowSample(3)]
-ALL = [*ORDER_FREE, MovingRange(0.9)]
+ALL = [*ORDER_FREE, MovingRange(0.9), OutlyingChannels(0.5)]
 
 batches = st.lists(
     arrays.arrays(
@@ -101,7 +102,8 @@ def test_a_mask_fill_does_not_count(empty, fill, normal):
 @pytest.mark.parametrize("empty", ALL, ids=name)
 def test_what_is_below_a_mask_fill_counts(empty):
     largest = np.nextafter(np.float32(2**100), np.float32(0))
-    assert state(empty.add(np.full((1, 2), -largest))) != state(empty.add(np.ones((1, 2), "f4")))
+    values = np.array([[0, -largest]], np.float32)
+    assert state(empty.add(values)) != state(empty.add(np.ones((1, 2), np.float32)))
 
 
 @pytest.mark.parametrize("empty", ALL, ids=name)

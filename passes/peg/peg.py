@@ -1,0 +1,278 @@
+"""peg: feed-forward networks in groups of channels, so that a scale a tensor is one a group."""
+
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Annotated, ClassVar, Literal, TypeVar
+
+import numpy as np
+import onnx_graphsurgeon as gs
+from pydantic import Field
+
+from sardonyx.passes.base import Pass
+from sardonyx.passes.facts import CONSTANTS_ARE_INITIALIZERS
+from sardonyx.passes.journal import Journal, Watched
+from sardonyx.passes.metadata import PREFIX, PROPS
+from sardonyx.passes.peg.blocks import FfnBlock, ffn_blocks
+from sardonyx.passes.peg.channels import Stream, stream_of
+from sardonyx.passes.peg.groups import Range, Rule, channel_order, group_sizes
+from sardonyx.passes.peg.reorder import Reorder, cut
+from sardonyx.passes.peg.split import KINDS, OUTER, Groups, Lengths, obstacle, split_blocks
+from sardonyx.passes.peg.worth import kinds_worth
+from sardonyx.passes.quantize.observers.channel_range import ChannelRange
+from sardonyx.passes.scopes import all_nodes
+from sardonyx.passes.sizes import Sizes
+from sardonyx.runtime_ops.errors import InputError
+
+AUTO = "auto"
+
+T = TypeVar("T")
+
+Measured = Mapping[int, Mapping[str, Range]]
+"""Ranges of the tensors of each network, by ``id`` of its FFN-out product and by kind."""
+
+Family = list[FfnBlock]
+"""Networks that share a weight or a tensor that is split."""
+
+_LOOKED_FOR = (
+    "a product by a constant matrix (two where the network is gated), an activation function, and "
+    "a product that leads back to the width the first took, into a residual Add; the bodies of If, "
+    "Loop and Scan were not searched"
+)
+
+
+@dataclass(frozen=True)
+class Peg(Pass):
+    """``y = residual + FFN(x)``  ->  the same in K groups of channels, each a tensor of its own.
+
+    Quantizers of tensors, which other passes put there, are then quantizers of groups: the
+    per-embedding-group quantization of Bondarenko et al. (arXiv 2109.12948), for hardware with one
+    scale a tensor. x is what the FFN-in product reads, g what the FFN-out product reads, h what
+    this makes, y the residual sum. Each of ``tensors`` that is among them is split; of ``auto``,
+    those by whose groups the outputs of the model gain enough (`worth.kinds_worth`):
+
+    (a) x and g: in K slices, multiplied by rows of the weight, K products that are added up; who
+        else reads x reads its slices too,
+    (b) h: where g is whole, in K products by columns of the weight; else its sum is cut,
+    (c) y: in K sums, and a Concat for who reads it.
+
+    ``k``: groups of each; with 1 all stays as it is. ``groups``: ``equal`` in size, or ``optimal``:
+    those of the least noise (`groups.optimal_groups`). ``order``: channels of like ranges come to
+    stand side by side, which is folded into constants: in one order for the network (``global``),
+    in one for each ``layer``, with a Gather wherever it changes, or not at all (``none``). x, h and
+    y of a layer share order and groups; layers that share weights share both; the order of g is its
+    own. Does not fire on networks
+
+    1. that are none by `blocks.ffn_blocks`, or the products of which are no MatMuls,
+    2. where it is not known that residual, bias and what lies between have the channels of h,
+    3. the sizes of h are read, and it is to be split by columns,
+    4. in a graph that was split before.
+    """
+
+    tensors: str = "x,h,y,g"
+    k: Annotated[int, Field(ge=1)] = 6
+    groups: Rule = "optimal"
+    order: Literal["none", "global", "layer"] = "global"
+
+    name: ClassVar[str] = "peg"
+    requires: ClassVar = (CONSTANTS_ARE_INITIALIZERS,)
+    bound: ClassVar[float] = 1e-4
+    """Sums of partial products round anew; so do norms of channels in another order."""
+
+    def __post_init__(self) -> None:
+        for kind in self.tensors.split(",") if self.tensors != AUTO else ():
+            if kind.strip() not in KINDS:
+                known = f"some of {', '.join(KINDS)}, or {AUTO}"
+                raise ValueError(f"names {known}, not '{kind.strip()}'")
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """The tensors to be split, or from which that is chosen."""
+        if self.tensors == AUTO:
+            return frozenset(KINDS)
+        return frozenset(kind.strip() for kind in self.tensors.split(","))
+
+    def watches(self, graph: gs.Graph) -> Watched:
+        """The range of each channel, where groups depend on it."""
+        if self.k == 1 or not self._measures or _is_split(graph):
+            return {}
+        blocks = ffn_blocks(graph)
+        return {getattr(b, kind).name: (ChannelRange(),) for b in blocks for kind in self.kinds}
+
+    def run(self, graph: gs.Graph, journal: Journal) -> int:
+        """Choose the groups of all networks, put channels in order, then split."""
+        if _is_split(graph):
+            return 0
+        blocks = self._fitting(graph, journal)
+        if self.k == 1:
+            return 0
+        measured = {id(block.out.node): self._ranges(block, journal.watched) for block in blocks}
+        if self.tensors == AUTO:
+            return self._settled(blocks, measured, journal).run(graph, journal)
+        if self.order == "layer" and self.kinds & OUTER:
+            cut(graph, [block.y for block in blocks], journal.sizes(graph), self.name)
+            blocks = self._again(graph, blocks, journal)
+        groups = self._ordered(graph, blocks, measured)
+        blocks = self._again(graph, blocks, journal)
+        split_blocks(graph, [(block, groups[id(block.out.node)]) for block in blocks], self.name)
+        return len(blocks)
+
+    @property
+    def _measures(self) -> bool:
+        return self.groups == "optimal" or self.order != "none" or self.tensors == AUTO
+
+    def _settled(self, blocks: Sequence[FfnBlock], measured: Measured, journal: Journal) -> "Peg":
+        """The same pass for the tensors that are worth it; of one group, if none is."""
+        networks = [
+            {kind: (str(getattr(block, kind).name), ranges) for kind, ranges in held.items()}
+            for block in blocks
+            for held in [measured[id(block.out.node)]]
+        ]
+        ordered = self.order != "none"
+        worth = kinds_worth(networks, self.k, self.groups, ordered, self.name, journal)
+        return replace(self, tensors=",".join(worth)) if worth else replace(self, k=1, tensors="x")
+
+    def _fitting(self, graph: gs.Graph, journal: Journal) -> list[FfnBlock]:
+        """The networks that can be split."""
+        sizes, found = journal.sizes(graph), list[FfnBlock]()
+        for block in ffn_blocks(graph, journal):
+            reason = obstacle(block, self.kinds, sizes)
+            if reason:
+                journal.miss(self.name, block.out.node, reason)
+            else:
+                found.append(block)
+        if not found:
+            missed = (f": {m.node}: {m.reason}" for m in journal.missed if m.by == self.name)
+            raise InputError(
+                f"no feed-forward network that can be split was found{next(missed, '')}; "
+                f"looked for {_LOOKED_FOR}"
+            )
+        for block in found:
+            self._check_width(block)
+        return found
+
+    def _check_width(self, block: FfnBlock) -> None:
+        for kind in sorted(self.kinds):
+            width = block.out.view.shape[0 if kind == "g" else 1]
+            if self.k > width:
+                raise InputError(
+                    f"peg.k={self.k}: '{kind}' of layer {block.layer} has {width} channels, which "
+                    "make no more groups than that"
+                )
+
+    def _ranges(self, block: FfnBlock, watched: Watched) -> dict[str, Range]:
+        """What was measured of a network."""
+        found = dict[str, Range]()
+        for kind in sorted(self.kinds) if self._measures else ():
+            name = getattr(block, kind).name
+            (seen,) = watched[name]
+            assert isinstance(seen, ChannelRange)
+            if seen.low.size == 0 or not np.isfinite([seen.low, seen.high]).all():
+                raise InputError(
+                    f"calibration never reached layer {block.layer}: '{name}' had no values; "
+                    "give samples that run through all of the model"
+                )
+            found[kind] = seen.low, seen.high
+        return found
+
+    def _again(
+        self, graph: gs.Graph, blocks: Sequence[FfnBlock], journal: Journal
+    ) -> list[FfnBlock]:
+        """The same networks, found anew: their tensors may be others."""
+        here = {id(block.out.node): block for block in ffn_blocks(graph, journal)}
+        return [here[id(block.out.node)] for block in blocks if id(block.out.node) in here]
+
+    def _ordered(
+        self, graph: gs.Graph, blocks: Sequence[FfnBlock], measured: Measured
+    ) -> dict[int, Groups]:
+        """Put channels in order; the groups of each network, by ``id`` of its FFN-out product."""
+        reorder, sizes = Reorder(graph, self.name), Sizes(graph)
+        outer, inner = (
+            self._grouped(reorder, sizes, blocks, kinds, measured)
+            for kinds in (self.kinds & OUTER, self.kinds - OUTER)
+        )
+        reorder.apply()
+        products = [id(block.out.node) for block in blocks]
+        return {p: Groups(self.kinds, outer.get(p, ()), inner.get(p, ())) for p in products}
+
+    def _grouped(
+        self,
+        reorder: Reorder,
+        sizes: Sizes,
+        blocks: Sequence[FfnBlock],
+        kinds: frozenset[str],
+        measured: Measured,
+    ) -> dict[int, Lengths]:
+        """The groups that tensors of some kinds share, network by network. Their order is put down
+        in ``reorder``."""
+        streams, found = _Streams(reorder.graph, sizes, kinds), dict[int, Lengths]()
+        families = _joined(blocks, _held) if kinds else []
+        plain = self.order == "none"
+        clusters = [[family] for family in families]
+        if not plain:
+            clusters = _joined(families, lambda family: map(id, streams.of(family)))
+        for cluster in clusters:
+            sets = [_merged(family, kinds, measured) for family in cluster]
+            if plain:
+                order = np.arange(cluster[0][0].out.view.shape["g" not in kinds])
+            else:
+                order = channel_order(sets, self.k, self.groups)
+                for stream in streams.of([block for family in cluster for block in family]):
+                    reorder.permute(stream, order)
+            for family, ranges in zip(cluster, sets, strict=True):
+                lengths = group_sizes(ranges, order, self.k, self.groups)
+                found |= {id(block.out.node): lengths for block in family}
+        return found
+
+
+def _is_split(graph: gs.Graph) -> bool:
+    return any(f"{PREFIX}site" in node.attrs.get(PROPS, {}) for node in all_nodes(graph))
+
+
+def _held(block: FfnBlock) -> Iterable[Hashable]:
+    """What networks may share."""
+    weights = [use.view.constant for use in (*block.ins, block.out)]
+    return [id(tensor) for tensor in (*weights, block.x, block.g)]
+
+
+def _joined(items: Sequence[T], keys: Callable[[T], Iterable[Hashable]]) -> list[list[T]]:
+    """Items that have a key in common, together, also by way of others."""
+    groups: list[tuple[set[Hashable], list[T]]] = []
+    for item in items:
+        held, members = set(keys(item)), list[T]()
+        for known, others in [group for group in groups if group[0] & held]:
+            held, members = held | known, members + others
+        groups = [group for group in groups if not group[0] & held]
+        groups.append((held, [*members, item]))
+    return [members for _, members in groups]
+
+
+def _merged(family: Family, kinds: frozenset[str], measured: Measured) -> list[Range]:
+    """The range of each kind over all networks of a family; nothing if none was measured."""
+    found = [measured[id(block.out.node)] for block in family]
+    merged = []
+    for kind in sorted(kinds & found[0].keys()):
+        lows, highs = zip(*(ranges[kind] for ranges in found), strict=True)
+        merged.append((np.minimum.reduce(lows), np.maximum.reduce(highs)))
+    return merged
+
+
+@dataclass
+class _Streams:
+    """The streams of tensors of some kinds, each found once."""
+
+    graph: gs.Graph
+    sizes: Sizes
+    kinds: frozenset[str]
+    found: list[Stream] = field(default_factory=list)
+
+    def of(self, family: Family) -> list[Stream]:
+        """Those of the networks of a family."""
+        tensors = [getattr(block, kind) for block in family for kind in sorted(self.kinds)]
+        return list({id(stream): stream for stream in map(self._stream, tensors)}.values())
+
+    def _stream(self, tensor: gs.Tensor) -> Stream:
+        held = next((stream for stream in self.found if stream.holds(tensor)), None)
+        if held is None:
+            held = stream_of(self.graph, tensor, self.sizes)
+            self.found.append(held)
+        return held
