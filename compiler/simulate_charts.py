@@ -9,12 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sardonyx.compiler.markup import amount, element, percent, rounded, text, ticks
-from sardonyx.runtime_ops.accelerator.timeline import (
-    Lane,
-    LayerTime,
-    Timeline,
-    macs_a_cycle,
-)
+from sardonyx.runtime_ops.accelerator.timeline import Lane, LayerTime, Timeline, macs_a_cycle
 from sardonyx.runtime_ops.accelerator.work import Product
 
 LANES: dict[Lane, str] = {
@@ -106,7 +101,7 @@ def _time_axis(timeline: Timeline, zoom: int) -> str:
     labels = [
         element("text", text(rounded(mark, "s")), x=percent(mark / timeline.seconds), y=14)
         for mark in marks
-        if mark <= 0.97 * timeline.seconds
+        if mark <= 0.88 * timeline.seconds or zoom > 1
     ]
     return element("svg", *labels, class_=f"axis zoom{zoom}", height=20)
 
@@ -128,7 +123,7 @@ def layers_chart(timeline: Timeline) -> str:
     for mark in ticks(most, 4):
         y = percent(1 - mark / most)
         parts.append(element("line", x1=0, x2="100%", y1=y, y2=y, class_="grid"))
-        parts.append(element("text", text(rounded(mark, "")), x=2, y=y, dy=-3, class_="tick"))
+        parts.append(element("text", text(rounded(mark, "")), x=-6, y=y, dy=4, class_="tick"))
     for number, time in enumerate(timeline.layers):
         height = time.cycles / most
         title = element("title", text(said(timeline, time)))
@@ -147,7 +142,7 @@ def ops_chart(timeline: Timeline) -> str:
     most = max((parts.total() for parts in cycles.values()), default=0) or 1
     return bars(
         [
-            (text(op), dict(sorted(parts.items())), amount(parts.total(), "cycles"))
+            (text(op), dict(sorted(parts.items())), amount(parts.total(), ""))
             for op, parts in ranked
         ],
         most,
@@ -164,7 +159,8 @@ def bars(rows: list[tuple[str, dict[str, float], str]], most: float) -> str:
             if part
         ]
         bar = element("div", *pieces, class_="bar")
-        lines += [element("div", name), bar, element("div", value, class_="number")]
+        number = element("div", value, class_="number")
+        lines.append(element("div", element("div", name), bar, number))
     return element("div", *lines, class_="bars")
 
 
@@ -221,7 +217,7 @@ def _axis(values: list[float], floor_: float | None = None) -> _Scale:
     low = floor(log10(min(values)))
     if floor_ is not None:
         low = max(low - 1, min(low, floor(log10(floor_))))
-    return _Scale(low, max(low + 1, ceil(log10(max(values) * 1.25))))
+    return _Scale(low, max(low + 1, ceil(log10(max(values) * 1.5))))
 
 
 def _grid(x: _Scale, y: _Scale) -> list[str]:
@@ -230,11 +226,11 @@ def _grid(x: _Scale, y: _Scale) -> list[str]:
         at = percent(x.at(value))
         parts.append(element("line", x1=at, x2=at, y1=0, y2="100%", class_="grid"))
         label = text(f"{value:g}")
-        parts.append(element("text", label, x=at, y="100%", dx=3, dy=-4, class_="tick"))
+        parts.append(element("text", label, x=at, y="100%", dy=15, class_="below"))
     for value in y.decades()[1:-1]:
         at = percent(1 - y.at(value))
         parts.append(element("line", x1=0, x2="100%", y1=at, y2=at, class_="grid"))
-        parts.append(element("text", text(rounded(value, "")), x=2, y=at, dy=-3, class_="tick"))
+        parts.append(element("text", text(rounded(value, "")), x=-6, y=at, dy=4, class_="tick"))
     return parts
 
 
@@ -249,5 +245,5 @@ def _roof(x: _Scale, y: _Scale, name: str, peak: float, bandwidth: float) -> lis
     return [
         element("line", class_="roof", **slope),
         element("line", class_="roof", **flat),
-        element("text", label, x="100%", y=percent(top), dx=-4, dy=-5, class_="peak"),
+        element("text", label, x="100%", y=percent(top), dx=-4, dy=-12, class_="peak"),
     ]

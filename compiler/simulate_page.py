@@ -91,7 +91,7 @@ def _header(simulation: Simulation) -> str:
 def _totals(timeline: Timeline) -> str:
     cards = [
         ("Time", amount(timeline.seconds, "s"), "for one run of the whole model"),
-        ("Cycles", amount(timeline.cycles, "cycles"), "of the chip's clock"),
+        ("Cycles", amount(timeline.cycles, ""), "of the chip's clock"),
         ("Energy", _joules(timeline.energy.total), "of all operations and accesses"),
         ("DRAM traffic", amount(timeline.dram_bytes, "B"), "to and from memory off the chip"),
         ("Work", amount(timeline.macs, "MAC"), "multiply-accumulates of all products"),
@@ -131,9 +131,9 @@ def _layers(timeline: Timeline) -> str:
                 (kind, f"{kind}-bound: {_part(cycles, timeline.cycles)} of the cycles")
                 for kind, cycles in bound.items()
             ),
-            element("h3", "Layers in the order in which they run"),
+            element("h3", "Cycles of each layer, in the order in which they run"),
             layers_chart(timeline),
-            element("h3", "Layers of the same kind together"),
+            element("h3", "Cycles of all layers of a kind"),
             ops_chart(timeline),
         ]
     )
@@ -177,8 +177,8 @@ def _energy(timeline: Timeline) -> str:
 
 def _chips(timelines: Sequence[Timeline]) -> str:
     note = _note(
-        "The same model on each chip; ratios are to the first, and above 1 where that is faster "
-        "or takes less energy."
+        "The same model on each chip. A ratio says how many times as much as the first chip takes: "
+        "below 1 is better than the first."
     )
     if len(timelines) == 1:
         note = _note("One chip was simulated: give --chip again to set others beside it.")
