@@ -44,10 +44,8 @@ def lanes_chart(timeline: Timeline) -> str:
         state = {"checked": "checked"} if zoom == 1 else {}
         name = f"zoom{zoom}"
         choices.append(element("input", type="radio", name="zoom", id=name, **state))
-        choices.append(element("label", f"{zoom}×", for_=name))
-    return element(
-        "div", *choices, element("div", legend, plot, class_="timeline"), class_="zooms"
-    )
+        choices.append(element("label", f"{zoom} x", for_=name))
+    return element("div", *choices, element("div", legend, plot, class_="timeline"), class_="zooms")
 
 
 def _busy(timeline: Timeline) -> dict[Lane, NDArray[np.float64]]:
@@ -97,7 +95,7 @@ def _layer_strip(timeline: Timeline) -> str:
 
 
 def _time_axis(timeline: Timeline, zoom: int) -> str:
-    marks = ticks(timeline.seconds, _LABELS * zoom) if timeline.cycles else [0.0]
+    marks = ticks(timeline.seconds, _LABELS * zoom) if timeline.cycles else []
     labels = [
         element("text", text(rounded(mark, "s")), x=percent(mark / timeline.seconds), y=14)
         for mark in marks

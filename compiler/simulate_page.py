@@ -208,10 +208,7 @@ def _chips(timelines: Sequence[Timeline]) -> str:
             element("h3", "Energy by component"),
             _legend(names.items()),
             bars(
-                [
-                    (text(t.chip.name), vars(t.energy), _joules(t.energy.total))
-                    for t in timelines
-                ],
+                [(text(t.chip.name), vars(t.energy), _joules(t.energy.total)) for t in timelines],
                 max(t.energy.total for t in timelines),
             ),
         ]
@@ -282,7 +279,7 @@ def _part(value: float, whole: float) -> str:
 
 
 def _times(value: float, first: float) -> str:
-    return exact(value / first, f"{value / first:.2f}×") if first else ""
+    return exact(value / first, f"{value / first:.2f} x") if first else ""
 
 
 def _square_millimetres(timeline: Timeline) -> str:

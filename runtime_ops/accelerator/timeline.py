@@ -147,7 +147,7 @@ def simulate(chip: Chip, layers: Sequence[Layer]) -> Timeline:
     coming = [stage.first_weights() for stage in stages[1:]] + [Traffic()]
     runs = tuple(
         _Run(stage, number > 0, ahead)
-        for number, (stage, ahead) in enumerate(zip(stages, coming, strict=True))
+        for number, (stage, ahead) in enumerate(zip(stages, coming, strict=False))
     )
     times: list[LayerTime] = []
     start = 0
