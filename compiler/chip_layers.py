@@ -11,7 +11,7 @@ import onnx_graphsurgeon as gs
 
 from sardonyx.compiler.chip_attention import ATTENTION, attention_layers
 from sardonyx.compiler.chip_costs import ALIASES, COSTS, TAKES_FEW, Cost
-from sardonyx.compiler.chip_products import Multiplied, product_of
+from sardonyx.compiler.chip_products import Multiplied, is_product, op_name, product_of
 from sardonyx.compiler.chip_values import ChipValues, product_shape, written_shape
 from sardonyx.passes.fused import is_standard
 from sardonyx.passes.scopes import bodies
@@ -20,24 +20,25 @@ from sardonyx.runtime_ops.errors import InputError
 from sardonyx.runtime_ops.ops import DOMAIN, OPS
 
 
+_MULTIPLY = frozenset("ConvInteger ConvTranspose Einsum GRU LSTM QLinearConv RNN".split())
+
+
 def layers_of(values: ChipValues) -> list[Layer]:
     """The layers of a graph. Raises InputError where only running it tells what a node does."""
     nodes = [node for node in values.graph.nodes if values.runs(node)]
+    for node in nodes:
+        _check(node)
     products = {id(node): found for node in nodes if (found := product_of(values, node))}
     layers: list[Layer] = []
     for node in nodes:
         product = products.get(id(node))
         if product:
             layers += _product_layers(values, node, product)
-        elif _name(node) in ATTENTION:
-            layers += attention_layers(values, node, _name(node))
+        elif op_name(node) in ATTENTION:
+            layers += attention_layers(values, node, op_name(node))
         elif not _is_free(node, products):
             layers.append(_layer(values, node))
     return list(_with_outputs(values, layers))
-
-
-def _name(node: gs.Node) -> str:
-    return node.op if is_standard(node) else f"{node.domain}.{node.op}"
 
 
 def _is_free(node: gs.Node, products: Mapping[int, Multiplied]) -> bool:
@@ -54,11 +55,9 @@ def _is_free(node: gs.Node, products: Mapping[int, Multiplied]) -> bool:
 
 def _layer(values: ChipValues, node: gs.Node) -> Layer:
     """What is no product."""
-    if bodies(node):
-        raise InputError(f"'{node.name}' ({node.op}): only running it tells what it does")
     reads, writes = values.activations(*node.inputs), values.written(node)
     shape = written_shape(values.sizes.shape(node.outputs[0]))
-    cost = COSTS.get(_name(node))
+    cost = COSTS.get(op_name(node))
     if node.domain == DOMAIN:
         return Layer(node.name, node.op, shape, _decoded_rows(values, node), "vector", reads, writes)
     brought, left = _bytes(reads), _bytes(writes)
@@ -67,12 +66,25 @@ def _layer(values: ChipValues, node: gs.Node) -> Layer:
         size = max(values.sizes.elements(t) for t in (*node.inputs, *node.outputs) if t.name)
         work = Vector(size, brought + stored, left, "arithmetic")
         return Layer(node.name, node.op, shape, work, "host", reads, writes)
-    if _name(node) in TAKES_FEW:
+    if op_name(node) in TAKES_FEW:
         reads, brought, stored = _taken(values, node, left)
     counted = node.outputs[0] if cost.of == "output" else node.inputs[0]
     operations = cost.each * values.sizes.elements(counted)
     work = Vector(operations, brought, left, cost.kind, stored, stored)
     return Layer(node.name, node.op, shape, work, "vector", reads, writes)
+
+
+def _check(node: gs.Node) -> None:
+    """Refuse a node whose work cannot be counted."""
+    if bodies(node):
+        raise InputError(f"'{node.name}' ({node.op}): only running it tells what it does")
+    fused = not is_standard(node) and node.domain != DOMAIN and not is_product(node)
+    weights = [t for t in node.inputs if isinstance(t, gs.Constant) and len(t.shape) > 1]
+    if node.op in _MULTIPLY or (fused and weights):
+        raise InputError(
+            f"'{node.name}' ({op_name(node)}) multiplies in a way that is not counted: compile the "
+            "model's source for the target portable"
+        )
 
 
 def _taken(

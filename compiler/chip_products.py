@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from sardonyx.compiler.chip_sizes import itemsize
 from sardonyx.compiler.chip_values import ChipValues, element_bits
-from sardonyx.passes.fused import operand
+from sardonyx.passes.fused import is_standard, operand
 from sardonyx.passes.weights import values_of
 from sardonyx.runtime_ops.accelerator.work import COLUMNS, Format, Product
 from sardonyx.runtime_ops.ops import INPUTS, OPS
@@ -40,8 +40,17 @@ class Multiplied:
 
 def product_of(values: ChipValues, node: gs.Node) -> Multiplied | None:
     """The product that a node is; None where it is none."""
-    make = _PRODUCTS.get(node.op if not node.domain else f"{node.domain}.{node.op}")
-    return make(values, node) if make else None
+    return _PRODUCTS[op_name(node)](values, node) if is_product(node) else None
+
+
+def is_product(node: gs.Node) -> bool:
+    """Whether `product_of` finds one."""
+    return op_name(node) in _PRODUCTS
+
+
+def op_name(node: gs.Node) -> str:
+    """Its op, of another domain than the standard one with that in front."""
+    return str(node.op) if is_standard(node) else f"{node.domain}.{node.op}"
 
 
 def codes(tensor: gs.Tensor) -> gs.Tensor:
@@ -124,6 +133,20 @@ _CODED = {
 """What is done to A before, which input W is, what is done to sums after."""
 
 
+def _convolution(values: ChipValues, node: gs.Node) -> Multiplied:
+    """A Conv, as the product of its unfolded input."""
+    w, groups = node.inputs[1], node.attrs.get("group", 1)
+    outer, *inner = values.sizes.shape(w)
+    batch, _, *places = values.sizes.shape(node.outputs[0])
+    m, k = batch * math.prod(places), math.prod(inner)
+    work = Product(
+        m, k, outer // groups, values.is_stored(w), "float32", element_bits(w), groups
+    )
+    bias = operand(node, 2)
+    after = (("Bias", 1, (bias,)),) if bias is not None else ()
+    return Multiplied(work, node.inputs[0], w, after=after)
+
+
 def _work(
     values: ChipValues,
     node: gs.Node,
@@ -149,6 +172,7 @@ def _work(
 _PRODUCTS: dict[str, Callable[[ChipValues, gs.Node], Multiplied]] = {
     "MatMul": _floats,
     "Gemm": _floats,
+    "Conv": _convolution,
     "MatMulInteger": _integers,
     "QLinearMatMul": _integers,
     "com.microsoft.MatMulIntegerToFloat": _integers,

@@ -11,6 +11,8 @@ from sardonyx.compiler.chip_limits import check_positions
 from sardonyx.compiler.chip_sizes import OpenSizes
 from sardonyx.compiler.chip_values import ChipValues
 from sardonyx.compiler.load import load
+from sardonyx.passes.cleanup.lift_constants import LiftConstants
+from sardonyx.passes.journal import Journal
 from sardonyx.runtime_ops.accelerator.chip import Chip, GoboArray
 from sardonyx.runtime_ops.accelerator.energy import Energy
 from sardonyx.runtime_ops.accelerator.machine import array_takes
@@ -70,6 +72,7 @@ class Workload:
             raise InputError(f"model '{model}' is a folder: give an .onnx file")
         self.model = model
         _, graph = load(model)
+        LiftConstants().run(graph, Journal())
         self._sizes = OpenSizes(graph)
         self._layers: dict[tuple[int | None, int | None], list[Layer]] = {}
 
