@@ -1,12 +1,24 @@
 """simulate: a compiled model on models of chips, at one batch and one sequence length."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-from sardonyx.runtime_ops.accelerator.chip import Chip
+from sardonyx.compiler.chip_layers import layers_of
+from sardonyx.compiler.chip_limits import check_positions
+from sardonyx.compiler.chip_sizes import OpenSizes
+from sardonyx.compiler.chip_values import ChipValues
+from sardonyx.compiler.load import load
+from sardonyx.passes.cleanup.lift_constants import LiftConstants
+from sardonyx.passes.journal import Journal
+from sardonyx.runtime_ops.accelerator.chip import Chip, GoboArray
 from sardonyx.runtime_ops.accelerator.energy import Energy
-from sardonyx.runtime_ops.accelerator.timeline import Timeline
+from sardonyx.runtime_ops.accelerator.machine import array_takes
+from sardonyx.runtime_ops.accelerator.timeline import Timeline, simulate
+from sardonyx.runtime_ops.accelerator.work import Layer, Product
+from sardonyx.runtime_ops.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -42,3 +54,64 @@ class Simulation:
     def host_ops(self) -> Counter[str]:
         """Ops that run on the host, for want of a unit on the chip, and how many nodes each."""
         return Counter(time.layer.op for time in self.timeline.layers if time.unit == "host")
+
+    @property
+    def products_on_vector(self) -> int:
+        """Products of two activations that the array cannot do."""
+        return sum(
+            time.unit == "vector" and bool(time.macs) and not _is_weight(time.layer)
+            for time in self.timeline.layers
+        )
+
+
+class Workload:
+    """A model to be simulated, at any sizes and on any chips."""
+
+    def __init__(self, model: Path) -> None:
+        if model.is_dir():
+            raise InputError(f"model '{model}' is a folder: give an .onnx file")
+        self.model = model
+        _, graph = load(model)
+        LiftConstants().run(graph, Journal())
+        self._sizes = OpenSizes(graph)
+        self._layers: dict[tuple[int | None, int | None], list[Layer]] = {}
+
+    def on(self, chip: Chip, batch: int | None = None, sequence: int | None = None) -> Simulation:
+        """The model on a chip. Raises InputError where the two, or the sizes, do not fit."""
+        sizes = self._sizes.settle(batch, sequence)
+        if sizes not in self._layers:
+            self._layers[sizes] = self._at(*sizes)
+        layers = self._layers[sizes]
+        _check_compiled(self.model, chip, layers)
+        return Simulation(self.model, *sizes, simulate(chip, layers))
+
+    def _at(self, batch: int | None, sequence: int | None) -> list[Layer]:
+        graph = self._sizes.graph
+        values = ChipValues(graph, self._sizes.at(batch, sequence))
+        check_positions(values, sequence)
+        return layers_of(values)
+
+
+def _is_weight(layer: Layer) -> bool:
+    return isinstance(layer.work, Product) and layer.work.constant
+
+
+def _check_compiled(model: Path, chip: Chip, layers: Sequence[Layer]) -> None:
+    """Refuse a model of which a chip's array can take no weight."""
+    weights = [layer.work for layer in layers if isinstance(layer.work, Product)]
+    weights = [work for work in weights if work.constant]
+    if any(array_takes(chip, work) for work in weights):
+        return
+    if isinstance(chip.array, GoboArray):
+        recipes = "gobo, gobo4 or gobo-roberta"
+        codebooks = [work.bits for work in weights if work.format == "codebook"]
+        if codebooks:
+            recipes = f"one whose indices have at most {chip.array.index_bits.value} bits"
+    elif "float32" in chip.array.arithmetic:
+        recipes = "gobo, float or no recipe at all"
+    else:
+        recipes = "int8-kl or peg"
+    raise InputError(
+        f"'{model}' holds no weight that the array of chip '{chip.name}' multiplies: compile it "
+        f"with --recipe {recipes}"
+    )

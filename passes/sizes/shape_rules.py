@@ -95,6 +95,10 @@ def _gobo_gather(sizes: Sizes, node: gs.Node) -> Shapes:
     return [None if ids is None else (*ids, int(node.attrs["shape"][0]))]
 
 
+def _indices(sizes: Sizes, node: gs.Node) -> Shapes:
+    return [sizes.shape(node.inputs[1])]
+
+
 def _gather(sizes: Sizes, node: gs.Node) -> Shapes:
     data, ids = map(sizes.shape, node.inputs[:2])
     if data is None or ids is None:
@@ -319,6 +323,7 @@ SHAPE_RULES: dict[str, Rule] = {
     "Expand": _expand,
     "Flatten": _flatten,
     "Gather": _gather,
+    "GatherElements": _indices,
     "Gemm": _gemm,
     "If": _branches,
     "MatMul": _matmul,

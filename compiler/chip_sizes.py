@@ -1,0 +1,140 @@
+"""Sizes of a model's tensors as numbers, once its batch and its sequence are."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from sardonyx.passes.scopes import scopes
+from sardonyx.passes.sizes import Size, Sizes
+from sardonyx.passes.sizes.dim import evaluated, symbol
+from sardonyx.runtime_ops.errors import InputError
+
+Declared = int | str | None
+Numbers = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class NumberedSizes:
+    """Sizes in a graph, all of them numbers."""
+
+    sizes: Sizes
+
+    def shape(self, tensor: gs.Tensor) -> Numbers:
+        """The sizes of a tensor. Raises InputError where one of them depends on more than sizes."""
+        shape = self.sizes.shape(tensor)
+        if shape is None or any(isinstance(size, Size) for size in shape):
+            raise InputError(
+                f"how large '{tensor.name}' is depends on more than batch and sequence, or is not "
+                "known"
+            )
+        return tuple(size for size in shape if isinstance(size, int))
+
+    def elements(self, tensor: gs.Tensor) -> int:
+        """How many elements a tensor has."""
+        return math.prod(self.shape(tensor))
+
+    def nbytes(self, tensor: gs.Tensor) -> int:
+        """Bytes of a tensor."""
+        return self.elements(tensor) * itemsize(tensor)
+
+
+def itemsize(tensor: gs.Tensor) -> int:
+    """Bytes of an element; of one of which the type is not known, as of a float."""
+    return 4 if tensor.dtype is None else np.dtype(tensor.dtype).itemsize
+
+
+class OpenSizes:
+    """A graph, and which sizes of its inputs are open: first axes are the batch, others sequences.
+
+    An axis whose size is written as a sum or product is open by the symbols in it.
+    """
+
+    def __init__(self, graph: gs.Graph) -> None:
+        self.graph = graph
+        self._declared: list[tuple[gs.Variable, list[Declared]]] = [
+            (tensor, list(tensor.shape))
+            for scope in scopes(graph)
+            for tensor in scope.tensors().values()
+            if isinstance(tensor, gs.Variable) and tensor.shape is not None
+        ]
+        for tensor in graph.inputs:
+            if tensor.shape is None:
+                raise InputError(f"input '{tensor.name}' has no shape, not even a rank")
+        self._axes = [
+            (axis, dim) for tensor in graph.inputs for axis, dim in enumerate(tensor.shape)
+        ]
+        self._wanted = ", ".join(f"'{t.name}' {_written(t.shape)}" for t in graph.inputs)
+
+    def settle(self, batch: int | None, sequence: int | None) -> tuple[int | None, int | None]:
+        """Batch and sequence of the model, of which it may fix either.
+
+        Raises InputError where one is missing, or is not what the model fixes.
+        """
+        first, others = self._side(True), self._side(False)
+        missing = [
+            option
+            for option, given, dims in (("--batch", batch, first), ("--sequence", sequence, others))
+            if given is None and any(not isinstance(dim, int) for dim in dims)
+        ]
+        if missing:
+            raise InputError(f"sizes of {self._wanted} are open: give {' and '.join(missing)}")
+        return _settled("batch", batch, first), _settled("sequence", sequence, others)
+
+    def at(self, batch: int | None, sequence: int | None) -> NumberedSizes:
+        """Sizes with these of the inputs, as `settle` returns them."""
+        known = dict(self._symbols(batch, sequence))
+        for tensor, declared in self._declared:
+            tensor.shape = [_numbered(dim, known) for dim in declared]
+        for tensor in self.graph.inputs:
+            sides = [batch, *[sequence] * len(tensor.shape)]
+            tensor.shape = [
+                side if dim is None else dim
+                for dim, side in zip(tensor.shape, sides, strict=False)
+            ]
+        return NumberedSizes(Sizes(self.graph))
+
+    def _side(self, first: bool) -> list[Declared]:
+        """Sizes of first axes, or of second ones and all that are open."""
+        return [
+            dim
+            for axis, dim in self._axes
+            if (axis == 0) == first and (axis < 2 or not isinstance(dim, int))
+        ]
+
+    def _symbols(self, batch: int | None, sequence: int | None) -> Iterator[tuple[str, int]]:
+        """Numbers of symbols; one that is a first axis anywhere is the batch."""
+        for axis, dim in sorted(self._axes, key=lambda pair: -pair[0]):
+            number = sequence if axis else batch
+            if isinstance(dim, str) and number is not None:
+                yield from ((name, number) for name in _names(dim))
+
+
+def _settled(what: str, given: int | None, dims: list[Declared]) -> int | None:
+    if given is not None and not dims:
+        raise InputError(f"no input of the model has a {what}")
+    fixed = [dim for dim in dims if isinstance(dim, int)]
+    if not dims or len(fixed) < len(dims):
+        return given
+    if given is not None and given != fixed[0]:
+        raise InputError(f"the model fixes its {what} at {fixed[0]}: it cannot be {given}")
+    return fixed[0]
+
+
+def _names(dim: str) -> frozenset[str]:
+    size = symbol(dim)
+    return size.symbols if isinstance(size, Size) else frozenset()
+
+
+def _numbered(dim: Declared, known: dict[str, int]) -> int | None:
+    if not isinstance(dim, str):
+        return dim
+    if not _names(dim) <= known.keys():
+        return None
+    return evaluated(symbol(dim), known.__getitem__)
+
+
+def _written(shape: list[Declared]) -> str:
+    return f"[{', '.join(str(dim or '?') for dim in shape)}]"
