@@ -2,8 +2,8 @@
 
 Five parts, each also alone (``--parts``):
 
-- *exactness*: GOBO's products in real MiniLM-L6 against the chip's definition, bit for bit: a scalar
-  loop, on a sample of outputs of every product;
+- *exactness*: GOBO's products in real MiniLM-L6 against the chip's definition, bit for bit: a
+  scalar loop, on a sample of outputs of every product;
 - *systolic*: cycles of systolic arrays against SCALE-Sim 3.0 on BERT-base's products. It runs with
   the Python that ``--scalesim`` names (default: this one); where that has no `scalesim`, its cycles
   as the project's tests keep them stand in, and the output says so;

@@ -1,0 +1,60 @@
+"""GOBO's compression in DRAM alone: chips with it against without, over area and bandwidth."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from typing import Any
+
+from accelerator_chips import BANDWIDTHS, Point, compared, run, scaled
+from accelerator_design import at
+from accelerator_models import workloads
+from accelerator_sweep import draw, table
+from common import Target, console
+
+from sardonyx.compiler.simulate import Workload
+from sardonyx.runtime_ops.accelerator.chip_file import GOBO_MEMORY, load_chip
+
+GOALS = {"tpu-like": 10.0, "eyeriss-like": 7.0, "tensorcore-like": 4.0}
+"""Recalled from the paper; whether of speed, of energy or of both, is not known here."""
+
+FACTORS = {
+    "tpu-like": (1 / 256, 1 / 64, 1 / 16, 1 / 4, 1),
+    "eyeriss-like": (1, 4, 16, 64, 256),
+    "tensorcore-like": (1 / 4, 1, 4, 16, 64),
+}
+"""Sizes, in chips as their files have them."""
+
+
+def measure(options: argparse.Namespace) -> tuple[dict[str, Any], list[Target]]:
+    """The sweep of each chip for each model at each length."""
+    results: dict[str, Any] = {}
+    targets: list[Target] = []
+    goals = {f"{c} {figure}": goal for c, goal in GOALS.items() for figure in ("speed", "energy")}
+    with workloads(options) as found:
+        for name, work in found.items():
+            for tokens in options.tokens:
+                grids = {}
+                for chip, goal in GOALS.items():
+                    title = f"{name}, {tokens} tokens: {chip}{GOBO_MEMORY} beside {chip}"
+                    console.print(title)
+                    grids[chip], own = sweep(work, tokens, chip)
+                    targets += table(title, grids[chip], own, {"speed": goal, "energy": goal})
+                results[f"{name} {tokens}"] = {
+                    chip: [asdict(point) for point in points] for chip, points in grids.items()
+                }
+                if options.plots:
+                    path = options.plots / f"compression-{name}-{tokens}.png"
+                    draw(path, f"{name}, {tokens} tokens: compression alone", grids, goals)
+    return results, targets
+
+
+def sweep(work: Workload, tokens: int, name: str) -> tuple[list[Point], Point]:
+    """Points of a chip, and the one as its file has it."""
+
+    def point(factor: float, rate: float) -> Point:
+        chips = (scaled(load_chip(each), factor) for each in (name, name + GOBO_MEMORY))
+        return compared(*(run(work, tokens, at(chip, rate)) for chip in chips))
+
+    points = [point(factor, rate) for factor in FACTORS[name] for rate in BANDWIDTHS]
+    return points, point(1, load_chip(name).dram.bandwidth.value)
