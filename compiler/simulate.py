@@ -56,12 +56,19 @@ class Simulation:
         return Counter(time.layer.op for time in self.timeline.layers if time.unit == "host")
 
     @property
-    def products_on_vector(self) -> int:
+    def attention_on_vector(self) -> int:
         """Products of two activations that the array cannot do."""
-        return sum(
-            time.unit == "vector" and bool(time.macs) and not _is_weight(time.layer)
-            for time in self.timeline.layers
-        )
+        return sum(not work.constant for work in self._on_vector)
+
+    @property
+    def weights_on_vector(self) -> int:
+        """Products by weights that the array cannot do."""
+        return sum(work.constant for work in self._on_vector)
+
+    @property
+    def _on_vector(self) -> list[Product]:
+        products = (time for time in self.timeline.layers if time.unit == "vector")
+        return [time.layer.work for time in products if isinstance(time.layer.work, Product)]
 
 
 class Workload:
@@ -90,10 +97,6 @@ class Workload:
         values = ChipValues(graph, self._sizes.at(batch, sequence))
         check_positions(values, sequence)
         return layers_of(values)
-
-
-def _is_weight(layer: Layer) -> bool:
-    return isinstance(layer.work, Product) and layer.work.constant
 
 
 def _check_compiled(model: Path, chip: Chip, layers: Sequence[Layer]) -> None:
