@@ -91,8 +91,7 @@ class OpenSizes:
         for tensor in self.graph.inputs:
             sides = [batch, *[sequence] * len(tensor.shape)]
             tensor.shape = [
-                side if dim is None else dim
-                for dim, side in zip(tensor.shape, sides, strict=False)
+                side if dim is None else dim for dim, side in zip(tensor.shape, sides, strict=False)
             ]
         return NumberedSizes(Sizes(self.graph))
 

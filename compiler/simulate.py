@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from sardonyx.compiler.chip_layers import layers_of
@@ -109,12 +108,12 @@ def _check_compiled(model: Path, chip: Chip, layers: Sequence[Layer]) -> None:
         recipes = "gobo, gobo4 or gobo-roberta"
         codebooks = [work.bits for work in weights if work.format == "codebook"]
         if codebooks:
-            recipes = f"one whose indices have at most {chip.array.index_bits.value} bits"
+            recipes = f"NAME, one whose indices have at most {chip.array.index_bits.value} bits"
     elif "float32" in chip.array.arithmetic:
-        recipes = "gobo, float or no recipe at all"
+        recipes = "gobo or float"
     else:
         recipes = "int8-kl or peg"
     raise InputError(
-        f"'{model}' holds no weight that the array of chip '{chip.name}' multiplies: compile it "
-        f"with --recipe {recipes}"
+        f"'{model}' holds no weight that the array of chip '{chip.name}' multiplies: compile "
+        f"its source with --recipe {recipes}"
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from rich.console import Console
 from rich.markup import escape
@@ -15,6 +16,11 @@ from sardonyx.runtime_ops.accelerator.timeline import LayerTime, Timeline, macs_
 
 _MOST_ROWS = 14
 """Groups of layers that have a row of their own."""
+
+_ALL = "all"
+
+_WIDE = 110
+"""Columns of a screen on which all of a table fits."""
 
 _COMPONENTS = {
     "pe": "array",
@@ -42,37 +48,33 @@ class _Group:
 
     @property
     def bound(self) -> str:
-        return " or ".join(sorted({layer.bound for layer in self.layers}))
+        bounds = {layer.bound for layer in self.layers}
+        return "either" if len(bounds) > 1 else "".join(bounds)
 
 
 def print_simulations(simulations: Sequence[Simulation], console: Console) -> None:
     """The layers on each chip, then the totals side by side."""
     for simulation in simulations:
-        console.print(layer_table(simulation))
+        console.print(layer_table(simulation, console.width >= _WIDE))
         for sentence in _notes(simulation):
             console.print(escape(sentence), soft_wrap=True)
         console.print()
     console.print(totals_table(simulations))
 
 
-def layer_table(simulation: Simulation) -> Table:
+def layer_table(simulation: Simulation, wide: bool = True) -> Table:
     """Layers that are alike share a row; those that take longest come first."""
     timeline = simulation.timeline
     table = Table(title=_title(simulation), title_justify="left")
-    table.add_column("layer", overflow="fold")
-    table.add_column("shape", overflow="fold")
-    table.add_column("unit")
-    for column in ("layers", "cycles", "share"):
-        table.add_column(column, justify="right")
-    table.add_column("bound by")
-    for column in ("utilized", "DRAM", "energy"):
-        table.add_column(column, justify="right")
-    groups = _groups(timeline.layers)
-    for group in groups:
-        table.add_row(*_row(group, timeline))
+    shown = [column for column in _COLUMNS if wide or not column.wide]
+    for column in shown:
+        numbers = column.justify == "right"
+        table.add_column(column.name, justify=column.justify, overflow="fold", no_wrap=numbers)
+    for group in _groups(timeline.layers):
+        table.add_row(*(column.cell(group, timeline) for column in shown))
     table.add_section()
-    every = _Group("total", "", "", timeline.layers)
-    table.add_row(*_row(every, timeline)[:6], "", *_row(every, timeline)[7:], style="bold")
+    every = _Group("in all", "", _ALL, timeline.layers)
+    table.add_row(*(column.cell(every, timeline) for column in shown), style="bold")
     return table
 
 
@@ -96,26 +98,43 @@ def _groups(layers: Sequence[LayerTime]) -> list[_Group]:
         return groups
     rest = groups[_MOST_ROWS:]
     others = tuple(layer for group in rest for layer in group.layers)
-    return [*groups[:_MOST_ROWS], _Group(f"{len(rest)} other kinds", "", "", others)]
+    return [*groups[:_MOST_ROWS], _Group(f"of {len(rest)} other kinds", "", "", others)]
 
 
-def _row(group: _Group, timeline: Timeline) -> list[str]:
-    cycles, macs = group.cycles, sum(layer.macs for layer in group.layers)
-    on_array = all(layer.unit == "array" for layer in group.layers) or group.op == "total"
-    utilized = macs / (cycles * macs_a_cycle(timeline.chip)) if cycles else 0.0
-    energy = sum((layer.energy for layer in group.layers), Energy())
-    return [
-        escape(group.op),
-        group.shape,
-        group.unit,
-        f"{len(group.layers):,}",
-        f"{cycles:,}",
-        f"{cycles / timeline.cycles:.1%}" if timeline.cycles else "",
-        group.bound,
-        f"{utilized:.0%}" if on_array and macs else "",
-        megabytes(sum(layer.dram_bytes for layer in group.layers)),
-        joules(energy.total),
-    ]
+def _utilized(group: _Group, timeline: Timeline) -> str:
+    """Of the array: in layers that run there, or in all."""
+    macs = sum(layer.macs for layer in group.layers)
+    if not macs or group.unit not in ("array", _ALL):
+        return ""
+    return f"{macs / (group.cycles * macs_a_cycle(timeline.chip)):.0%}"
+
+
+def _energy(group: _Group) -> float:
+    """In pJ."""
+    return sum((layer.energy for layer in group.layers), Energy()).total
+
+
+@dataclass(frozen=True)
+class _Column:
+    """``wide``: shown on a wide screen only."""
+
+    name: str
+    cell: Callable[[_Group, Timeline], str]
+    justify: Literal["left", "right"] = "right"
+    wide: bool = False
+
+
+_COLUMNS = (
+    _Column("layers", lambda group, _: f"{len(group.layers):,} {escape(group.op)}", "left"),
+    _Column("shape", lambda group, _: group.shape, "left"),
+    _Column("unit", lambda group, _: group.unit, "left", wide=True),
+    _Column("cycles", lambda group, _: f"{group.cycles:,}"),
+    _Column("share", lambda group, timeline: f"{group.cycles / timeline.cycles:.1%}"),
+    _Column("bound", lambda group, _: group.bound, "left"),
+    _Column("utilized", _utilized, wide=True),
+    _Column("DRAM MB", lambda group, _: f"{sum(x.dram_bytes for x in group.layers) / 1e6:,.2f}"),
+    _Column("mJ", lambda group, _: f"{_energy(group) / 1e9:,.3f}"),
+)
 
 
 def _notes(simulation: Simulation) -> list[str]:
@@ -170,19 +189,18 @@ def points_table(points: Sequence[Point]) -> Table:
     table.add_column("chip", overflow="fold")
     for field in fields:
         table.add_column(escape(field), justify="right", overflow="fold")
-    for column in ("cycles", "time", "energy", "DRAM", "utilized", "area"):
-        table.add_column(column, justify="right")
+    for column in ("cycles", "ms", "mJ", "DRAM MB", "mm²"):
+        table.add_column(column, justify="right", no_wrap=True)
     for point in points:
         timeline = point.simulation.timeline
         table.add_row(
             escape(point.simulation.chip.name),
             *(f"{point.settings[field]:g}" for field in fields),
             f"{timeline.cycles:,}",
-            f"{1e3 * timeline.seconds:,.3f} ms",
-            joules(timeline.energy.total),
-            megabytes(timeline.dram_bytes),
-            f"{timeline.utilization:.1%}",
-            f"{timeline.area.total / 1e6:,.2f} mm²",
+            f"{1e3 * timeline.seconds:,.3f}",
+            f"{timeline.energy.total / 1e9:,.3f}",
+            f"{timeline.dram_bytes / 1e6:,.2f}",
+            f"{timeline.area.total / 1e6:,.2f}",
         )
     return table
 
