@@ -49,7 +49,8 @@ def itemsize(tensor: gs.Tensor) -> int:
 class OpenSizes:
     """A graph, and which sizes of its inputs are open: first axes are the batch, others sequences.
 
-    An axis whose size is written as a sum or product is open by the symbols in it.
+    So is a first axis whose symbol is that of a later one, too. Of a size written as a sum or a
+    product, each symbol is the batch or a sequence.
     """
 
     def __init__(self, graph: gs.Graph) -> None:
@@ -66,6 +67,8 @@ class OpenSizes:
         self._axes = [
             (axis, dim) for tensor in graph.inputs for axis, dim in enumerate(tensor.shape)
         ]
+        later = [_names(dim) for axis, dim in self._axes if axis and isinstance(dim, str)]
+        self._sequences: frozenset[str] = frozenset().union(*later)
         self._wanted = ", ".join(f"'{t.name}' {_written(t.shape)}" for t in graph.inputs)
 
     def settle(self, batch: int | None, sequence: int | None) -> tuple[int | None, int | None]:
@@ -96,17 +99,20 @@ class OpenSizes:
         return NumberedSizes(Sizes(self.graph))
 
     def _side(self, first: bool) -> list[Declared]:
-        """Sizes of first axes, or of second ones and all that are open."""
+        """Sizes that are the batch, or sequences: of second axes, and all that are open."""
         return [
             dim
             for axis, dim in self._axes
-            if (axis == 0) == first and (axis < 2 or not isinstance(dim, int))
+            if self._is_batch(axis, dim) == first and (axis < 2 or not isinstance(dim, int))
         ]
 
+    def _is_batch(self, axis: int, dim: Declared) -> bool:
+        return axis == 0 and not (isinstance(dim, str) and _names(dim) <= self._sequences)
+
     def _symbols(self, batch: int | None, sequence: int | None) -> Iterator[tuple[str, int]]:
-        """Numbers of symbols; one that is a first axis anywhere is the batch."""
-        for axis, dim in sorted(self._axes, key=lambda pair: -pair[0]):
-            number = sequence if axis else batch
+        """Numbers of symbols."""
+        for axis, dim in self._axes:
+            number = batch if self._is_batch(axis, dim) else sequence
             if isinstance(dim, str) and number is not None:
                 yield from ((name, number) for name in _names(dim))
 
