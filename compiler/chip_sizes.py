@@ -67,6 +67,10 @@ class OpenSizes:
         self._axes = [
             (axis, dim) for tensor in graph.inputs for axis, dim in enumerate(tensor.shape)
         ]
+        self._fixed = (
+            [t.shape[0] for t in graph.inputs if t.shape and isinstance(t.shape[0], int)],
+            [t.shape[1] for t in graph.inputs if _has_tokens(t) and isinstance(t.shape[1], int)],
+        )
         later = [_names(dim) for axis, dim in self._axes if axis and isinstance(dim, str)]
         self._sequences: frozenset[str] = frozenset().union(*later)
         self._wanted = ", ".join(f"'{t.name}' {_written(t.shape)}" for t in graph.inputs)
@@ -99,12 +103,10 @@ class OpenSizes:
         return NumberedSizes(Sizes(self.graph))
 
     def _side(self, first: bool) -> list[Declared]:
-        """Sizes that are the batch, or sequences: of second axes, and all that are open."""
-        return [
-            dim
-            for axis, dim in self._axes
-            if self._is_batch(axis, dim) == first and (axis < 2 or not isinstance(dim, int))
-        ]
+        """Sizes that are the batch, or sequences: those that are open and those that are fixed."""
+        found = [dim for axis, dim in self._axes if self._is_batch(axis, dim) == first]
+        opened = [dim for dim in found if not isinstance(dim, int)]
+        return [*opened, *self._fixed[0 if first else 1]]
 
     def _is_batch(self, axis: int, dim: Declared) -> bool:
         return axis == 0 and not (isinstance(dim, str) and _names(dim) <= self._sequences)
@@ -115,6 +117,12 @@ class OpenSizes:
             number = batch if self._is_batch(axis, dim) else sequence
             if isinstance(dim, str) and number is not None:
                 yield from ((name, number) for name in _names(dim))
+
+
+def _has_tokens(tensor: gs.Variable) -> bool:
+    """Whether a second axis counts tokens: of [batch, tokens] integers, or [batch, tokens, ...]."""
+    integers = tensor.dtype is not None and np.dtype(tensor.dtype).kind in "iu"
+    return len(tensor.shape) > 2 or (len(tensor.shape) == 2 and integers)
 
 
 def _settled(what: str, given: int | None, dims: list[Declared]) -> int | None:

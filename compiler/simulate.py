@@ -71,15 +71,15 @@ class Simulation:
 
 
 class Workload:
-    """A model to be simulated, at any sizes and on any chips."""
+    """A model to be simulated, at any sizes and on any chips. ``graph``: what it holds."""
 
     def __init__(self, model: Path) -> None:
         if model.is_dir():
             raise InputError(f"model '{model}' is a folder: give an .onnx file")
         self.model = model
-        _, graph = load(model)
-        LiftConstants().run(graph, Journal())
-        self._sizes = OpenSizes(graph)
+        _, self.graph = load(model)
+        LiftConstants().run(self.graph, Journal())
+        self._sizes = OpenSizes(self.graph)
         self._layers: dict[tuple[int | None, int | None], list[Layer]] = {}
 
     def on(self, chip: Chip, batch: int | None = None, sequence: int | None = None) -> Simulation:
@@ -92,8 +92,7 @@ class Workload:
         return Simulation(self.model, *sizes, simulate(chip, layers))
 
     def _at(self, batch: int | None, sequence: int | None) -> list[Layer]:
-        graph = self._sizes.graph
-        values = ChipValues(graph, self._sizes.at(batch, sequence))
+        values = ChipValues(self.graph, self._sizes.at(batch, sequence))
         check_positions(values, sequence)
         return layers_of(values)
 

@@ -69,7 +69,7 @@ def test_what_is_missing_is_named(text_model):
     _, sizes = open_sizes(text_model, "g (float[B,S] X) => (float[B,S] Y) { Y = Abs (X) }")
     with pytest.raises(InputError, match=r"'X' \[B, S\] are open: give --batch and --sequence$"):
         sizes.settle(None, None)
-    with pytest.raises(InputError, match="give --sequence$"):
+    with pytest.raises(InputError, match=r"give --sequence$"):
         sizes.settle(1, None)
 
 
