@@ -239,6 +239,14 @@ def test_an_output_that_is_read_too_leaves_the_chip(layers, text_model):
     assert (left.reads, left.writes) == ((Value("Y", 64),), (Value("Y (output)", 64),))
 
 
+def test_what_nobody_reads_is_no_work(layers, text_model, normal):
+    model = text_model(
+        "g (float[B,S,64] X) => (float[B,S,64] Y) { Z = MatMul (X, W) Y = Abs (X) }",
+        W=normal(64, 96),
+    )
+    assert [layer.op for layer in layers(model)] == ["Abs"]
+
+
 def test_ops_without_a_unit_are_the_hosts(layers, text_model):
     model = text_model("g (float[B,S] X) => (float[B,S] Y) { Y = Acosh (X) }")
     (layer,) = layers(model)
