@@ -127,7 +127,7 @@ class _Column:
 _COLUMNS = (
     _Column("layers", lambda group, _: f"{len(group.layers):,} {escape(group.op)}", "left"),
     _Column("shape", lambda group, _: group.shape, "left"),
-    _Column("unit", lambda group, _: group.unit, "left", wide=True),
+    _Column("unit", lambda group, _: group.unit.removeprefix(_ALL), "left", wide=True),
     _Column("cycles", lambda group, _: f"{group.cycles:,}"),
     _Column("share", lambda group, timeline: f"{group.cycles / timeline.cycles:.1%}"),
     _Column("bound", lambda group, _: group.bound, "left"),
