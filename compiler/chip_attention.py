@@ -52,7 +52,7 @@ def attention_layers(values: ChipValues, node: gs.Node, name: str) -> Iterator[L
             f"'{node.name}' ({node.op}) reads query, key and value from one tensor: compile the "
             "model for the target portable"
         )
-    read = tuple(values.value(tensor) for tensor in (q, k, v))
+    read = values.value(q), values.value(k), values.value(v)
     if form.added is not None and operand(node, form.added) is not None:
         yield _step(node, "Bias", Cost(1, "arithmetic"), read, read)
     past = [tensor for slot in form.past if (tensor := operand(node, slot)) is not None]
@@ -86,9 +86,7 @@ def _heads(values: ChipValues, node: gs.Node, tensor: gs.Tensor, attribute: str)
     return _Heads(shape[0], heads, shape[1], shape[2] // heads)
 
 
-def _product(
-    node: gs.Node, work: Product, reads: tuple[Value, Value], written: Value
-) -> Layer:
+def _product(node: gs.Node, work: Product, reads: tuple[Value, Value], written: Value) -> Layer:
     return Layer(node.name, node.op, product_shape(work), work, "array", reads, (written,))
 
 
@@ -97,6 +95,6 @@ def _step(
 ) -> Layer:
     """Work on every element of what is read first, which is float32."""
     elements = reads[0].nbytes // 4
-    nbytes = (sum(value.nbytes for value in values) for values in (reads, writes))
-    work = Vector(cost.each * elements, *nbytes, cost.kind)
+    brought, left = (sum(value.nbytes for value in values) for values in (reads, writes))
+    work = Vector(cost.each * elements, brought, left, cost.kind)
     return Layer(node.name, op, f"{elements:,}", work, "vector", reads, writes)

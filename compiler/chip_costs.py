@@ -10,7 +10,6 @@ from typing import Literal
 
 from sardonyx.runtime_ops.accelerator.work import Kind
 
-
 _Of = Literal["output", "input"]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import onnx_graphsurgeon as gs
 
 from sardonyx.compiler.chip_attention import ATTENTION, attention_layers
-from sardonyx.compiler.chip_costs import ALIASES, COSTS, TAKES_FEW, Cost
+from sardonyx.compiler.chip_costs import ALIASES, COSTS, TAKES_FEW
 from sardonyx.compiler.chip_products import Multiplied, is_product, op_name, product_of
 from sardonyx.compiler.chip_values import ChipValues, product_shape, written_shape
 from sardonyx.passes.fused import is_standard
@@ -19,8 +19,9 @@ from sardonyx.runtime_ops.accelerator.work import OUTLIER_BYTES, Layer, Value, V
 from sardonyx.runtime_ops.errors import InputError
 from sardonyx.runtime_ops.ops import DOMAIN, OPS
 
-
-_MULTIPLY = frozenset("ConvInteger ConvTranspose Einsum GRU LSTM QLinearConv RNN".split())
+_MULTIPLY = frozenset(
+    ["ConvInteger", "ConvTranspose", "Einsum", "GRU", "LSTM", "QLinearConv", "RNN"]
+)
 
 
 def layers_of(values: ChipValues) -> list[Layer]:
@@ -59,7 +60,9 @@ def _layer(values: ChipValues, node: gs.Node) -> Layer:
     shape = written_shape(values.sizes.shape(node.outputs[0]))
     cost = COSTS.get(op_name(node))
     if node.domain == DOMAIN:
-        return Layer(node.name, node.op, shape, _decoded_rows(values, node), "vector", reads, writes)
+        return Layer(
+            node.name, node.op, shape, _decoded_rows(values, node), "vector", reads, writes
+        )
     brought, left = _bytes(reads), _bytes(writes)
     stored = values.stored_bytes(*node.inputs)
     if cost is None:
@@ -87,9 +90,7 @@ def _check(node: gs.Node) -> None:
         )
 
 
-def _taken(
-    values: ChipValues, node: gs.Node, taken: int
-) -> tuple[tuple[Value, ...], int, int]:
+def _taken(values: ChipValues, node: gs.Node, taken: int) -> tuple[tuple[Value, ...], int, int]:
     """Activations, their bytes and those of constants of a node that takes some of its input."""
     data, others = node.inputs[0], node.inputs[1:]
     reads = values.activations(*others)
@@ -124,9 +125,7 @@ def _product_layers(values: ChipValues, node: gs.Node, product: Multiplied) -> I
     if product.before:
         elements = work.count * work.m * work.k
         made = Value(f"{node.name}/codes", elements)
-        quantize = Vector(
-            COSTS[product.before].each * elements, a.nbytes, elements, "arithmetic"
-        )
+        quantize = Vector(COSTS[product.before].each * elements, a.nbytes, elements, "arithmetic")
         shape = f"{elements:,}"
         yield Layer(node.name, product.before, shape, quantize, "vector", (a,), (made,))
         a = made

@@ -6,7 +6,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from sardonyx.compiler.chip_values import ChipValues
-from sardonyx.passes.fused import is_standard, operand
+from sardonyx.passes.fused import is_standard
 from sardonyx.passes.weights import values_of
 from sardonyx.runtime_ops.errors import InputError
 from sardonyx.runtime_ops.ops import DOMAIN
@@ -59,24 +59,18 @@ def _rows(values: ChipValues, node: gs.Node) -> int:
 
 def _last(values: ChipValues, ids: gs.Tensor) -> int | None:
     """The highest of row numbers that count tokens; None where they are anything else."""
-    if isinstance(ids, gs.Constant) or not ids.inputs:
+    node = ids.inputs[0] if ids.inputs else None
+    if node is None:
         return None
-    node = ids.inputs[0]
-    if node.op in _PASSED_ON:
-        return _last(values, node.inputs[0])
     if node.op == "Range":
         return values.sizes.elements(ids) - 1
-    if node.op == "CumSum":
+    if node.op == "CumSum":  # of a mask
         return max(values.sizes.shape(ids)[1:], default=None)
-    if node.op == "Mul":
-        found = [last for tensor in node.inputs if (last := _last(values, tensor)) is not None]
-        return min(found, default=None)
-    if node.op == "Add":
-        a, b = node.inputs
-        tensor, offset = (a, _lone(b)) if _lone(b) is not None else (b, _lone(a))
-        last = _last(values, tensor)
-        return None if last is None or offset is None else last + offset
-    return None
+    if node.op not in ("Add", "Mul", *_PASSED_ON):
+        return None
+    counted = [last for t in node.inputs if (last := _last(values, t)) is not None]
+    offset = sum(filter(None, map(_lone, node.inputs))) if node.op == "Add" else 0
+    return min(counted) + offset if counted else None
 
 
 def _lone(tensor: gs.Tensor) -> int | None:

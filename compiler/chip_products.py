@@ -139,9 +139,7 @@ def _convolution(values: ChipValues, node: gs.Node) -> Multiplied:
     outer, *inner = values.sizes.shape(w)
     batch, _, *places = values.sizes.shape(node.outputs[0])
     m, k = batch * math.prod(places), math.prod(inner)
-    work = Product(
-        m, k, outer // groups, values.is_stored(w), "float32", element_bits(w), groups
-    )
+    work = Product(m, k, outer // groups, values.is_stored(w), "float32", element_bits(w), groups)
     bias = operand(node, 2)
     after = (("Bias", 1, (bias,)),) if bias is not None else ()
     return Multiplied(work, node.inputs[0], w, after=after)

@@ -49,7 +49,8 @@ def itemsize(tensor: gs.Tensor) -> int:
 class OpenSizes:
     """A graph, and which sizes of its inputs are open: first axes are the batch, others sequences.
 
-    An axis whose size is written as a sum or product is open by the symbols in it.
+    So is a first axis whose symbol is that of a later one, too. Of a size written as a sum or a
+    product, each symbol is the batch or a sequence.
     """
 
     def __init__(self, graph: gs.Graph) -> None:
@@ -66,6 +67,12 @@ class OpenSizes:
         self._axes = [
             (axis, dim) for tensor in graph.inputs for axis, dim in enumerate(tensor.shape)
         ]
+        self._fixed = (
+            [t.shape[0] for t in graph.inputs if t.shape and isinstance(t.shape[0], int)],
+            [t.shape[1] for t in graph.inputs if _has_tokens(t) and isinstance(t.shape[1], int)],
+        )
+        later = [_names(dim) for axis, dim in self._axes if axis and isinstance(dim, str)]
+        self._sequences: frozenset[str] = frozenset().union(*later)
         self._wanted = ", ".join(f"'{t.name}' {_written(t.shape)}" for t in graph.inputs)
 
     def settle(self, batch: int | None, sequence: int | None) -> tuple[int | None, int | None]:
@@ -91,25 +98,31 @@ class OpenSizes:
         for tensor in self.graph.inputs:
             sides = [batch, *[sequence] * len(tensor.shape)]
             tensor.shape = [
-                side if dim is None else dim
-                for dim, side in zip(tensor.shape, sides, strict=False)
+                side if dim is None else dim for dim, side in zip(tensor.shape, sides, strict=False)
             ]
         return NumberedSizes(Sizes(self.graph))
 
     def _side(self, first: bool) -> list[Declared]:
-        """Sizes of first axes, or of second ones and all that are open."""
-        return [
-            dim
-            for axis, dim in self._axes
-            if (axis == 0) == first and (axis < 2 or not isinstance(dim, int))
-        ]
+        """Sizes that are the batch, or sequences: those that are open and those that are fixed."""
+        found = [dim for axis, dim in self._axes if self._is_batch(axis, dim) == first]
+        opened = [dim for dim in found if not isinstance(dim, int)]
+        return [*opened, *self._fixed[0 if first else 1]]
+
+    def _is_batch(self, axis: int, dim: Declared) -> bool:
+        return axis == 0 and not (isinstance(dim, str) and _names(dim) <= self._sequences)
 
     def _symbols(self, batch: int | None, sequence: int | None) -> Iterator[tuple[str, int]]:
-        """Numbers of symbols; one that is a first axis anywhere is the batch."""
-        for axis, dim in sorted(self._axes, key=lambda pair: -pair[0]):
-            number = sequence if axis else batch
+        """Numbers of symbols."""
+        for axis, dim in self._axes:
+            number = batch if self._is_batch(axis, dim) else sequence
             if isinstance(dim, str) and number is not None:
                 yield from ((name, number) for name in _names(dim))
+
+
+def _has_tokens(tensor: gs.Variable) -> bool:
+    """Whether a second axis counts tokens: of [batch, tokens] integers, or [batch, tokens, ...]."""
+    integers = tensor.dtype is not None and np.dtype(tensor.dtype).kind in "iu"
+    return len(tensor.shape) > 2 or (len(tensor.shape) == 2 and integers)
 
 
 def _settled(what: str, given: int | None, dims: list[Declared]) -> int | None:

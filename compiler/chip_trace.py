@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sardonyx.compiler.simulate import Simulation
-from sardonyx.runtime_ops.accelerator.timeline import Event, Lane
+from sardonyx.runtime_ops.accelerator.timeline import Lane
 
 _LANES: dict[Lane, str] = {
     "array": "tile array",
@@ -33,13 +33,22 @@ def write_trace(path: Path, simulations: Sequence[Simulation]) -> None:
 
 
 def _events(simulations: Sequence[Simulation]) -> Iterator[dict[str, Any]]:
+    threads = {lane: number for number, lane in enumerate(_LANES, 1)}
     for process, simulation in enumerate(simulations, 1):
         name = f"{simulation.model.name} on {simulation.chip.name}"
-        yield _named("process_name", process, 0, name)
-        for thread, lane in enumerate(_LANES.values(), 1):
-            yield _named("thread_name", process, thread, lane)
-            yield _meta("thread_sort_index", process, thread, {"sort_index": thread})
-        microsecond = simulation.chip.clock.value * 1000
-        ops = {time.layer.node: time.layer.op for time in simulation.timeline.layers}
+        yield {"ph": "M", "name": "process_name", "pid": process, "args": {"name": name}}
+        for lane, thread in threads.items():
+            own = {"ph": "M", "pid": process, "tid": thread}
+            yield own | {"name": "thread_name", "args": {"name": _LANES[lane]}}
+            yield own | {"name": "thread_sort_index", "args": {"sort_index": thread}}
+        cycles_a_microsecond = simulation.chip.clock.value * 1000
         for event in simulation.timeline.events():
-            yield _span(event, process, microsecond, ops[event.node])
+            yield {
+                "ph": "X",
+                "name": event.node,
+                "pid": process,
+                "tid": threads[event.lane],
+                "ts": event.start / cycles_a_microsecond,
+                "dur": event.cycles / cycles_a_microsecond,
+                "args": {"start_cycle": event.start, "cycles": event.cycles},
+            }

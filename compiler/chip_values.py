@@ -37,8 +37,10 @@ class ChipValues:
         return found
 
     def runs(self, node: gs.Node) -> bool:
-        """Whether a node has work at run time."""
-        return any(id(tensor) in self._running for tensor in node.outputs)
+        """Whether a node computes at run time what anybody wants."""
+        return any(
+            id(tensor) in self._running and self._is_wanted(tensor) for tensor in node.outputs
+        )
 
     def is_stored(self, tensor: gs.Tensor) -> bool:
         """Whether a tensor is known before the model runs."""
@@ -67,8 +69,10 @@ class ChipValues:
 
     def written(self, node: gs.Node) -> tuple[Value, ...]:
         """Those results of a node that anybody wants."""
-        wanted = set(map(id, self.graph.outputs))
-        return self.activations(*(t for t in node.outputs if t.outputs or id(t) in wanted))
+        return self.activations(*filter(self._is_wanted, node.outputs))
+
+    def _is_wanted(self, tensor: gs.Tensor) -> bool:
+        return bool(tensor.outputs) or any(tensor is output for output in self.graph.outputs)
 
 
 def element_bits(tensor: gs.Tensor) -> int:

@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 from sardonyx.compiler.chip_layers import layers_of
@@ -56,24 +55,31 @@ class Simulation:
         return Counter(time.layer.op for time in self.timeline.layers if time.unit == "host")
 
     @property
-    def products_on_vector(self) -> int:
+    def attention_on_vector(self) -> int:
         """Products of two activations that the array cannot do."""
-        return sum(
-            time.unit == "vector" and bool(time.macs) and not _is_weight(time.layer)
-            for time in self.timeline.layers
-        )
+        return sum(not work.constant for work in self._on_vector)
+
+    @property
+    def weights_on_vector(self) -> int:
+        """Products by weights that the array cannot do."""
+        return sum(work.constant for work in self._on_vector)
+
+    @property
+    def _on_vector(self) -> list[Product]:
+        products = (time for time in self.timeline.layers if time.unit == "vector")
+        return [time.layer.work for time in products if isinstance(time.layer.work, Product)]
 
 
 class Workload:
-    """A model to be simulated, at any sizes and on any chips."""
+    """A model to be simulated, at any sizes and on any chips. ``graph``: what it holds."""
 
     def __init__(self, model: Path) -> None:
         if model.is_dir():
             raise InputError(f"model '{model}' is a folder: give an .onnx file")
         self.model = model
-        _, graph = load(model)
-        LiftConstants().run(graph, Journal())
-        self._sizes = OpenSizes(graph)
+        _, self.graph = load(model)
+        LiftConstants().run(self.graph, Journal())
+        self._sizes = OpenSizes(self.graph)
         self._layers: dict[tuple[int | None, int | None], list[Layer]] = {}
 
     def on(self, chip: Chip, batch: int | None = None, sequence: int | None = None) -> Simulation:
@@ -86,14 +92,9 @@ class Workload:
         return Simulation(self.model, *sizes, simulate(chip, layers))
 
     def _at(self, batch: int | None, sequence: int | None) -> list[Layer]:
-        graph = self._sizes.graph
-        values = ChipValues(graph, self._sizes.at(batch, sequence))
+        values = ChipValues(self.graph, self._sizes.at(batch, sequence))
         check_positions(values, sequence)
         return layers_of(values)
-
-
-def _is_weight(layer: Layer) -> bool:
-    return isinstance(layer.work, Product) and layer.work.constant
 
 
 def _check_compiled(model: Path, chip: Chip, layers: Sequence[Layer]) -> None:
@@ -106,12 +107,12 @@ def _check_compiled(model: Path, chip: Chip, layers: Sequence[Layer]) -> None:
         recipes = "gobo, gobo4 or gobo-roberta"
         codebooks = [work.bits for work in weights if work.format == "codebook"]
         if codebooks:
-            recipes = f"one whose indices have at most {chip.array.index_bits.value} bits"
+            recipes = f"NAME, one whose indices have at most {chip.array.index_bits.value} bits"
     elif "float32" in chip.array.arithmetic:
-        recipes = "gobo, float or no recipe at all"
+        recipes = "gobo or float"
     else:
         recipes = "int8-kl or peg"
     raise InputError(
-        f"'{model}' holds no weight that the array of chip '{chip.name}' multiplies: compile it "
-        f"with --recipe {recipes}"
+        f"'{model}' holds no weight that the array of chip '{chip.name}' multiplies: compile "
+        f"its source with --recipe {recipes}"
     )

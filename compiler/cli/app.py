@@ -12,6 +12,7 @@ from sardonyx.compiler.cli import (
     export_command,
     recipes_command,
     run_command,
+    simulate_command,
     view_command,
 )
 from sardonyx.compiler.cli.screen import out
@@ -45,6 +46,7 @@ def _options(
 app.command("compile")(compile_command.compile_model)
 app.command("export")(export_command.export)
 app.command("run")(run_command.run_model)
+app.command("simulate")(simulate_command.simulate_model)
 app.command("explain")(explain_command.explain_model)
 app.command("diff")(diff_command.diff_models)
 app.command("view")(view_command.view_model)

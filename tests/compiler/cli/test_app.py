@@ -11,5 +11,5 @@ def test_version(cli, monkeypatch):
 
 def test_help_names_every_command(cli):
     text = cli("--help").out
-    for command in ("compile", "export", "run", "explain", "diff", "view", "recipes"):
+    for command in ("compile", "export", "run", "simulate", "explain", "diff", "view", "recipes"):
         assert f" {command} " in text
