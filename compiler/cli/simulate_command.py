@@ -10,6 +10,7 @@ from sardonyx.compiler.chip_trace import write_trace
 from sardonyx.compiler.cli.screen import errors_as_sentences, out
 from sardonyx.compiler.cli.simulate_table import points_table, print_simulations
 from sardonyx.compiler.simulate import Workload
+from sardonyx.compiler.simulate_page import page
 from sardonyx.compiler.simulate_report import report_of
 from sardonyx.compiler.sweep import parse_axis, plot, sweep, write_csv
 from sardonyx.compiler.write import check_output, replacing
@@ -42,6 +43,10 @@ def simulate_model(
         Path | None,
         typer.Option(help="Write when each unit is busy, as JSON for Chrome and Perfetto."),
     ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(help="Write drawings and numbers as a page that needs nothing beside it."),
+    ] = None,
     sweep_: Annotated[
         list[str] | None,
         typer.Option(
@@ -61,13 +66,13 @@ def simulate_model(
     with errors_as_sentences("interrupted: nothing was written"):
         if bool(sweep_) < bool(csv or plot_):
             raise InputError("--csv and --plot show what --sweep varies: give that too")
-        if sweep_ and (report or trace):
-            raise InputError("--sweep writes --csv and --plot, not --report or --trace")
+        if sweep_ and (report or trace or html):
+            raise InputError("--sweep writes --csv and --plot, not --report, --trace or --html")
         form = plot_.suffix.removeprefix(".") if plot_ else ""
         if plot_ and form not in _PLOTS:
             raise InputError(f"plot '{plot_}' must end in .png, .svg or .pdf")
         named = chip or ["gobo"]
-        paths = [path for path in (report, trace, csv, plot_) if path is not None]
+        paths = [path for path in (report, trace, html, csv, plot_) if path is not None]
         for path in paths:
             check_output(path, model, *map(Path, named))
         if len({path.absolute() for path in paths}) < len(paths):
@@ -85,6 +90,7 @@ def simulate_model(
         print_simulations(simulations, out)
         _write(report, lambda path: path.write_text(report_of(simulations).to_json()))
         _write(trace, lambda path: write_trace(path, simulations))
+        _write(html, lambda path: path.write_text(page(simulations), encoding="utf-8"))
 
 
 def _write(output: Path | None, write: Callable[[Path], object]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from xml.etree import ElementTree
 
 import onnx
 import pytest
@@ -66,6 +67,23 @@ def test_the_total_line_is_the_reports(said, folder):
     assert text.splitlines()[-2:] == ["Wrote r.json", "Wrote t.json"]
 
 
+def test_the_page_has_the_reports_numbers(said, folder):
+    text = said(*SIZES, "--report", "r.json", "--html", "p.html")
+    assert text.splitlines()[-1] == "Wrote p.html"
+    report = json.loads((folder / "r.json").read_text())
+    page = ElementTree.fromstring((folder / "p.html").read_text().partition("\n")[2])
+    sections = {section.findtext("h2"): section for section in page.iter("section")}
+    totals = {float(each.get("value")) for each in sections["Totals"].iter("data")}
+    keys = ("cycles", "seconds", "energy_pj", "dram_bytes", "macs", "utilization", "area_um2")
+    assert totals == {report["totals"][key] for key in keys}
+    rows = sections["All layers"].findall(".//tbody/tr")
+    for row, layer in zip(rows, report["layers"], strict=True):
+        cells = [float(each.get("value")) for each in row.iter("data")]
+        costs = ("cycles", "compute_cycles", "memory_cycles", "dram_bytes")
+        assert cells[:4] == [layer[key] for key in costs]
+        assert cells[4] == sum(layer["energy_pj"].values())
+
+
 def test_a_sweep(said, folder):
     pytest.importorskip("matplotlib")
     sweep = ("--sweep", "dram.bandwidth=10,20", "--sweep", "sequence=8,16")
@@ -88,7 +106,8 @@ def test_a_sweep(said, folder):
         ((*SIZES, "--sweep", "dram.width=1"), "has no field 'dram.width'"),
         ((*SIZES, "--sweep", "dram.bandwidth=-1"), "dram.bandwidth.value"),
         ((*SIZES, "--sweep", "buffers.weights.capacity=16"), "buffers.weights.capacity is 16"),
-        ((*SIZES, "--sweep", "batch=1", "--report", "r.json"), "not --report or --trace"),
+        ((*SIZES, "--sweep", "batch=1", "--report", "r.json"), "not --report, --trace or --html"),
+        ((*SIZES, "--sweep", "batch=1", "--html", "p.html"), "not --report, --trace or --html"),
         ((*SIZES, "--csv", "s.csv"), "show what --sweep varies: give that too"),
         ((*SIZES, "--sweep", "batch=1", "--plot", "s.txt"), "must end in .png, .svg or .pdf"),
         ((*SIZES, "--report", "r.json", "--trace", "r.json"), "cannot both be written"),
