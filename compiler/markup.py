@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from html import escape
-from math import floor, log10
 
 _VOID = {"input", "meta"}
 _PREFIXES = {-4: "p", -3: "n", -2: "µ", -1: "m", 0: "", 1: "k", 2: "M", 3: "G", 4: "T"}
@@ -41,8 +40,8 @@ def rounded(value: float, unit: str) -> str:
     """A quantity to three digits, with the prefix of its size, as plain text."""
     power = 0
     if value:
-        three = float(f"{abs(value):.2e}")  # 999.6 is 1.00 k
-        power = min(max(floor(log10(three)) // 3, min(_PREFIXES)), max(_PREFIXES))
+        power = decade(float(f"{value:.2e}")) // 3  # 999.6 is 1.00 k
+        power = min(max(power, min(_PREFIXES)), max(_PREFIXES))
     scaled = value / 1000.0**power
     digits = 0 if scaled == int(scaled) and abs(scaled) < 1000 and not power else _decimals(scaled)
     return f"{scaled:.{digits}f} {_PREFIXES[power]}{unit}".strip()
@@ -53,6 +52,11 @@ def _decimals(scaled: float) -> int:
     return 0 if abs(scaled) >= 99.95 else 1 if abs(scaled) >= 9.995 else 2
 
 
+def decade(value: float) -> int:
+    """The power of ten of a number's first digit."""
+    return int(f"{value:.17e}".partition("e")[2])
+
+
 def percent(share: float) -> str:
     """A place or a length of a drawing: its share of the whole."""
     return f"{100 * share:.4f}".rstrip("0").rstrip(".") + "%"
@@ -60,7 +64,7 @@ def percent(share: float) -> str:
 
 def ticks(end: float, most: int) -> list[float]:
     """Round numbers from 0 up to ``end``, ``most`` + 1 of them at most."""
-    step = 10.0 ** floor(log10(end / most))
+    step = 10.0 ** decade(end / most)
     step *= next(factor for factor in (1, 2, 5, 10, 20) if factor * step * most >= end)
     return [step * number for number in range(int(end / step + 1e-9) + 1)]
 

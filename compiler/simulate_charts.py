@@ -3,12 +3,12 @@ their size on wide and narrow screens; colours are classes of the page's style s
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from math import ceil, floor, log10
+from math import log10
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sardonyx.compiler.markup import amount, element, percent, rounded, text, ticks
+from sardonyx.compiler.markup import amount, decade, element, percent, rounded, text, ticks
 from sardonyx.runtime_ops.accelerator.timeline import Lane, LayerTime, Timeline, macs_a_cycle
 from sardonyx.runtime_ops.accelerator.work import Product
 
@@ -64,7 +64,7 @@ def _busy(timeline: Timeline) -> dict[Lane, NDArray[np.float64]]:
 
 
 def _lane(shares: NDArray[np.float64], lane: Lane) -> str:
-    heights = np.rint(np.clip(shares, 0, 1) * _LEVELS).astype(int)
+    heights = (np.clip(shares, 0, 1) * _LEVELS + 0.5).astype(int)
     changes = np.flatnonzero(np.diff(heights, prepend=-1))
     steps = [f"H{at}V{_LEVELS - heights[at]}" for at in changes]
     path = f"M0 {_LEVELS}{''.join(steps)}H{_BINS}V{_LEVELS}Z"
@@ -188,21 +188,21 @@ def roofline_chart(timeline: Timeline) -> str:
     moved = [time.macs / time.dram_bytes for time in products if time.dram_bytes]
     knees = [peak / bandwidth for peak in peaks.values()]
     x = _axis([*moved, *knees])
-    y = _axis([*rates, *peaks.values()], floor_=10.0**x.low * bandwidth)
+    y = _axis([*rates, *peaks.values()], 10.0**x.low * bandwidth)
     parts = _grid(x, y)
     for name, peak in peaks.items():
         parts += _roof(x, y, name, peak, bandwidth)
-    points: dict[tuple[float, float, str], list[LayerTime]] = defaultdict(list)
+    points: dict[tuple[str, str, str], list[LayerTime]] = defaultdict(list)
     for time, rate in zip(products, rates, strict=True):
         at = x.at(time.macs / time.dram_bytes) if time.dram_bytes else 1.0
         kind = f"{time.bound} {'weights' if _constant(time) else 'activations'}"
-        points[round(at, 3), round(y.at(rate), 3), kind].append(time)
-    for (across, up, kind), times in points.items():
+        points[percent(at), percent(1 - y.at(rate)), kind].append(time)
+    for (across, down, kind), times in points.items():
         radius = min(_LARGEST, _SMALLEST + len(times) ** 0.5)
         lines = [said(timeline, time) for time in times[:5]]
         lines += [f"and {len(times) - 5} more"] if len(times) > 5 else []
         title = element("title", text("\n".join(lines)))
-        place = {"cx": percent(across), "cy": percent(1 - up), "r": f"{radius:.1f}"}
+        place = {"cx": across, "cy": down, "r": f"{radius:.1f}"}
         parts.append(element("circle", title, class_=kind, **place))
     return element("svg", *parts, class_="plot roofline")
 
@@ -211,11 +211,12 @@ def _constant(time: LayerTime) -> bool:
     return isinstance(time.layer.work, Product) and time.layer.work.constant
 
 
-def _axis(values: list[float], floor_: float | None = None) -> _Scale:
-    low = floor(log10(min(values)))
-    if floor_ is not None:
-        low = max(low - 1, min(low, floor(log10(floor_))))
-    return _Scale(low, max(low + 1, ceil(log10(max(values) * 1.5))))
+def _axis(values: list[float], least: float | None = None) -> _Scale:
+    """Decades that hold all values; one below them too, if ``least`` lies there."""
+    low = decade(min(values))
+    if least is not None and least < 10.0**low:
+        low -= 1
+    return _Scale(low, 1 + decade(1.5 * max(values)))
 
 
 def _grid(x: _Scale, y: _Scale) -> list[str]:

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from sardonyx.compiler.markup import amount, element, percent, rounded, table, text, ticks
+from sardonyx.compiler.markup import amount, decade, element, percent, rounded, table, text, ticks
 
 
 @pytest.mark.parametrize(
@@ -48,6 +48,13 @@ def test_table():
     found = ElementTree.fromstring(table(["a", "b"], [["1", "2"], ["3", "4"]]))
     assert [cell.text for cell in found.iter("th")] == ["a", "b"]
     assert [cell.text for cell in found.iter("td")] == ["1", "2", "3", "4"]
+
+
+@pytest.mark.parametrize(
+    ("value", "power"), [(1, 0), (9.999999999999, 0), (10, 1), (-0.02, -2), (1e-13, -13)]
+)
+def test_decade(value, power):
+    assert decade(value) == power
 
 
 def test_percent():

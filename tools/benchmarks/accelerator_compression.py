@@ -6,7 +6,7 @@ import argparse
 from dataclasses import asdict
 from typing import Any
 
-from accelerator_chips import BANDWIDTHS, Point, compared, run, scaled
+from accelerator_chips import BANDWIDTHS, Point, compared, is_fc, run, scaled
 from accelerator_design import at
 from accelerator_models import workloads
 from accelerator_sweep import draw, table
@@ -14,6 +14,7 @@ from common import Target, console
 
 from sardonyx.compiler.simulate import Workload
 from sardonyx.runtime_ops.accelerator.chip_file import GOBO_MEMORY, load_chip
+from sardonyx.runtime_ops.accelerator.work import Product
 
 GOALS = {"tpu-like": 10.0, "eyeriss-like": 7.0, "tensorcore-like": 4.0}
 """Recalled from the paper; whether of speed, of energy or of both, is not known here."""
@@ -33,6 +34,10 @@ def measure(options: argparse.Namespace) -> tuple[dict[str, Any], list[Target]]:
     goals = {f"{c} {figure}": goal for c, goal in GOALS.items() for figure in ("speed", "energy")}
     with workloads(options) as found:
         for name, work in found.items():
+            least = shrunk(work)
+            console.print(
+                f"{name}: its FC weights alone take {least:.2f} times fewer bytes in DRAM"
+            )
             for tokens in options.tokens:
                 grids = {}
                 for chip, goal in GOALS.items():
@@ -58,3 +63,11 @@ def sweep(work: Workload, tokens: int, name: str) -> tuple[list[Point], Point]:
 
     points = [point(factor, rate) for factor in FACTORS[name] for rate in BANDWIDTHS]
     return points, point(1, load_chip(name).dram.bandwidth.value)
+
+
+def shrunk(work: Workload) -> float:
+    """Bytes of the weights as floats over those in containers: no ratio of traffic is larger."""
+    layers = work.on(load_chip("gobo"), 1, 1).timeline.layers
+    weights = [t.layer.work for t in layers if isinstance(t.layer.work, Product) and is_fc(t)]
+    stored = sum(w.container_bytes(w.k, w.blocks(0, w.n)) + w.table_bytes for w in weights)
+    return sum(4 * w.k * w.n for w in weights) / stored
