@@ -8,6 +8,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from pydantic import Field
 
+from sardonyx.passes.activation_sites import Site, activation_sites
 from sardonyx.passes.base import Pass
 from sardonyx.passes.facts import CONSTANTS_ARE_INITIALIZERS
 from sardonyx.passes.journal import Journal, Watched
@@ -16,7 +17,15 @@ from sardonyx.passes.peg.blocks import FfnBlock, ffn_blocks
 from sardonyx.passes.peg.channels import Stream, stream_of
 from sardonyx.passes.peg.groups import Range, Rule, channel_order, group_sizes
 from sardonyx.passes.peg.reorder import Reorder, cut
-from sardonyx.passes.peg.split import KINDS, OUTER, Groups, Lengths, obstacle, split_blocks
+from sardonyx.passes.peg.split import (
+    KINDS,
+    OUTER,
+    SUMS,
+    Groups,
+    Lengths,
+    obstacle,
+    split_blocks,
+)
 from sardonyx.passes.peg.worth import kinds_worth
 from sardonyx.passes.quantize.observers.channel_range import ChannelRange
 from sardonyx.passes.scopes import all_nodes
@@ -53,7 +62,9 @@ class Peg(Pass):
     (a) x and g: in K slices, multiplied by rows of the weight, K products that are added up; who
         else reads x reads its slices too,
     (b) h: where g is whole, in K products by columns of the weight; else its sum is cut,
-    (c) y: in K sums, and a Concat for who reads it.
+    (c) y: in K sums, and a Concat for who reads it,
+    (d) r, every other sum of two activations, as behind attention and of embeddings: cut and joined
+        again, for quantizers in between; in groups of its own.
 
     ``k``: groups of each; with 1 all stays as it is. ``groups``: ``equal`` in size, or ``optimal``:
     those of the least noise (`groups.optimal_groups`). ``order``: channels of like ranges come to
@@ -68,7 +79,7 @@ class Peg(Pass):
     4. in a graph that was split before.
     """
 
-    tensors: str = "x,h,y,g"
+    tensors: str = "x,h,y,g,r"
     k: Annotated[int, Field(ge=1)] = 6
     groups: Rule = "optimal"
     order: Literal["none", "global", "layer"] = "global"
@@ -80,8 +91,8 @@ class Peg(Pass):
 
     def __post_init__(self) -> None:
         for kind in self.tensors.split(",") if self.tensors != AUTO else ():
-            if kind.strip() not in KINDS:
-                known = f"some of {', '.join(KINDS)}, or {AUTO}"
+            if kind.strip() not in (*KINDS, SUMS):
+                known = f"some of {', '.join((*KINDS, SUMS))}, or {AUTO}"
                 raise ValueError(f"names {known}, not '{kind.strip()}'")
 
     @property
@@ -96,7 +107,9 @@ class Peg(Pass):
         if self.k == 1 or not self._measures or _is_split(graph):
             return {}
         blocks = ffn_blocks(graph)
-        return {getattr(b, kind).name: (ChannelRange(),) for b in blocks for kind in self.kinds}
+        tensors = [getattr(b, kind) for b in blocks for kind in self.kinds - {SUMS}]
+        tensors += [site.tensor for site in self._sums(graph)]
+        return {tensor.name: (ChannelRange(),) for tensor in tensors}
 
     def run(self, graph: gs.Graph, journal: Journal) -> int:
         """Choose the groups of all networks, put channels in order, then split."""
@@ -111,14 +124,24 @@ class Peg(Pass):
         if self.order == "layer" and self.kinds & OUTER:
             cut(graph, [block.y for block in blocks], journal.sizes(graph), self.name)
             blocks = self._again(graph, blocks, journal)
-        groups = self._ordered(graph, blocks, measured)
+        groups, lengths = self._ordered(graph, blocks, measured, journal.watched)
         blocks = self._again(graph, blocks, journal)
-        split_blocks(graph, [(block, groups[id(block.out.node)]) for block in blocks], self.name)
+        pairs = [(block, groups[id(block.out.node)]) for block in blocks]
+        shared = {id(block.residual): held.outer for block, held in pairs if "y" in held.kinds}
+        sums = zip(self._sums(graph), lengths, strict=True)
+        own = [(site, shared.get(id(site.tensor), sizes)) for site, sizes in sums]
+        split_blocks(graph, pairs, own, self.name)
         return len(blocks)
+
+    def _sums(self, graph: gs.Graph) -> list[Site]:
+        """Sums that are no part of a network, if they are to be split."""
+        sites = activation_sites(graph) if SUMS in self.kinds else []
+        return [site for site in sites if site.kind == SUMS]
 
     @property
     def _measures(self) -> bool:
-        return self.groups == "optimal" or self.order != "none" or self.tensors == AUTO
+        plain = self.groups == "equal" and self.order == "none"
+        return not plain or self.tensors == AUTO or SUMS in self.kinds
 
     def _settled(self, blocks: Sequence[FfnBlock], measured: Measured, journal: Journal) -> "Peg":
         """The same pass for the tensors that are worth it; of one group, if none is."""
@@ -151,7 +174,7 @@ class Peg(Pass):
         return found
 
     def _check_width(self, block: FfnBlock) -> None:
-        for kind in sorted(self.kinds):
+        for kind in sorted(self.kinds & set(KINDS)):
             width = block.out.view.shape[0 if kind == "g" else 1]
             if self.k > width:
                 raise InputError(
@@ -162,16 +185,8 @@ class Peg(Pass):
     def _ranges(self, block: FfnBlock, watched: Watched) -> dict[str, Range]:
         """What was measured of a network."""
         found = dict[str, Range]()
-        for kind in sorted(self.kinds) if self._measures else ():
-            name = getattr(block, kind).name
-            (seen,) = watched[name]
-            assert isinstance(seen, ChannelRange)
-            if seen.low.size == 0 or not np.isfinite([seen.low, seen.high]).all():
-                raise InputError(
-                    f"calibration never reached layer {block.layer}: '{name}' had no values; "
-                    "give samples that run through all of the model"
-                )
-            found[kind] = seen.low, seen.high
+        for kind in sorted(self.kinds & set(KINDS)) if self._measures else ():
+            found[kind] = _seen(getattr(block, kind), block.layer, watched)
         return found
 
     def _again(
@@ -182,17 +197,29 @@ class Peg(Pass):
         return [here[id(block.out.node)] for block in blocks if id(block.out.node) in here]
 
     def _ordered(
-        self, graph: gs.Graph, blocks: Sequence[FfnBlock], measured: Measured
-    ) -> dict[int, Groups]:
-        """Put channels in order; the groups of each network, by ``id`` of its FFN-out product."""
+        self, graph: gs.Graph, blocks: Sequence[FfnBlock], measured: Measured, watched: Watched
+    ) -> tuple[dict[int, Groups], list[Lengths]]:
+        """Put channels in order; the groups of each network, by ``id`` of its FFN-out product, and
+        of other sums."""
         reorder, sizes = Reorder(graph, self.name), Sizes(graph)
         outer, inner = (
             self._grouped(reorder, sizes, blocks, kinds, measured)
-            for kinds in (self.kinds & OUTER, self.kinds - OUTER)
+            for kinds in (self.kinds & OUTER, self.kinds - OUTER - {SUMS})
         )
+        sums = [self._lengths(site, reorder, watched) for site in self._sums(graph)]
         reorder.apply()
         products = [id(block.out.node) for block in blocks]
-        return {p: Groups(self.kinds, outer.get(p, ()), inner.get(p, ())) for p in products}
+        groups = {p: Groups(self.kinds, outer.get(p, ()), inner.get(p, ())) for p in products}
+        return groups, sums
+
+    def _lengths(self, site: Site, reorder: Reorder, watched: Watched) -> Lengths:
+        """The groups of a sum by itself, in the order that it is to have."""
+        low, high = _seen(site.tensor, site.layer, watched)
+        if self.k > low.size:
+            raise InputError(f"peg.k={self.k}: '{site.tensor.name}' has {low.size} channels")
+        order = reorder.order_of(site.tensor)
+        order = np.arange(low.size) if order is None else order
+        return group_sizes([(low, high)], order, self.k, self.groups)
 
     def _grouped(
         self,
@@ -222,6 +249,19 @@ class Peg(Pass):
                 lengths = group_sizes(ranges, order, self.k, self.groups)
                 found |= {id(block.out.node): lengths for block in family}
         return found
+
+
+def _seen(tensor: gs.Tensor, layer: int | None, watched: Watched) -> Range:
+    """The measured range of each channel of a tensor."""
+    (seen,) = watched[tensor.name]
+    assert isinstance(seen, ChannelRange)
+    if seen.low.size == 0 or not np.isfinite([seen.low, seen.high]).all():
+        place = "the embeddings" if layer is None else f"layer {layer}"
+        raise InputError(
+            f"calibration never reached {place}: '{tensor.name}' had no values; "
+            "give samples that run through all of the model"
+        )
+    return seen.low, seen.high
 
 
 def _is_split(graph: gs.Graph) -> bool:

@@ -149,7 +149,7 @@ def test_cpu_rounds_what_products_read_alone(bert, target):
     everywhere = compile(bert, "peg", random_calibration=2).report
     assert everywhere.totals.activations > 26
     kinds = {one.kind for one in everywhere.activations if one.group is not None}
-    assert kinds == {"x", "h", "y", "g"}
+    assert kinds == {"x", "h", "y", "g", "r"}
 
 
 @pytest.mark.parametrize("target", CPU)
