@@ -1,12 +1,14 @@
 """As many groups as channels: a scale for each channel of x, g, h and y.
 
-Standard hardware has no such products, so the file is not split: quantizers of a whole tensor get a
-scale for each channel (axis -1), which in real numbers is the split into groups of one channel.
+So many products are of no use, so the file is not split: each channel of a whole tensor is rounded
+to a grid of its own, which in real numbers is the split into groups of one channel. That is written
+out in FP32 ops, as onnxruntime makes QLinearAdd of quantizers, which takes one scale.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,7 +17,7 @@ import onnx
 from int8_data import Sentences
 from int8_variants import ours
 from onnx import helper, numpy_helper
-from peg_variants import PER_TENSOR
+from peg_variants import PER_TENSOR, save_used
 
 from sardonyx.compiler.outliers import TensorOutliers, find_outliers
 from sardonyx.runtime_ops.uniform import Grid, grid
@@ -39,27 +41,51 @@ def by_channel(path: Path, output: Path, sentences: Sentences, kinds: Collection
     ours(path, output, sentences, "peg", "portable", (PER_TENSOR,))
     model = onnx.load(output)
     left = {tensor.name: tensor for tensor in tensors if tensor.kind in kinds}
+    codes: dict[str, list[str]] = {}
+    nodes = list[onnx.NodeProto]()
     for node in model.graph.node:
         if node.op_type == "QuantizeLinear" and node.input[0] in left:
-            _spread(model.graph, node, left.pop(node.input[0]))
+            tensor = left.pop(node.input[0])
+            codes[node.output[0]] = constants = grids_of(model.graph, tensor)
+            nodes += chain(node, ("Div", "Round", "Add", "Clip"), constants)
+        elif codes.keys().isdisjoint(node.input):
+            nodes.append(node)
+        elif node.op_type == "DequantizeLinear":
+            nodes += chain(node, ("Sub", "Mul"), codes[node.input[0]])
+        else:
+            raise RuntimeError(f"{node.op_type} reads codes of a scale a channel")
     if left:
         raise RuntimeError(f"not rounded: {', '.join(left)}")
-    onnx.save(model, output)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    save_used(model, output)
 
 
-def _spread(graph: onnx.GraphProto, quantize: onnx.NodeProto, tensor: TensorOutliers) -> None:
-    """Give a QuantizeLinear, and all that reads its codes, a scale for each channel."""
+def grids_of(graph: onnx.GraphProto, tensor: TensorOutliers) -> list[str]:
+    """Constants with the scale, zero point, least and largest code of each channel."""
     ends = zip(tensor.range.low, tensor.range.high, strict=True)
     grids = [spanning(low, high) for low, high in ends]
+    least, most = grids[0].ends
     parts = {
-        f"{tensor.name}/scales": np.array([each.scale for each in grids], np.float32),
-        f"{tensor.name}/zero_points": np.array([each.zero_point for each in grids], np.uint8),
+        f"{tensor.name}/scales": [each.scale for each in grids],
+        f"{tensor.name}/zero_points": [each.zero_point for each in grids],
+        f"{tensor.name}/least": least,
+        f"{tensor.name}/most": most,
     }
-    graph.initializer.extend(numpy_helper.from_array(v, name) for name, v in parts.items())
-    (codes,) = quantize.output
-    for node in [quantize, *(node for node in graph.node if codes in node.input)]:
-        if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
-            raise RuntimeError(f"{node.op_type} reads codes of '{tensor.name}'")
-        del node.input[1:], node.attribute[:]
-        node.input.extend(parts)
-        node.attribute.append(helper.make_attribute("axis", -1))
+    graph.initializer.extend(
+        numpy_helper.from_array(np.array(values, np.float32), name)
+        for name, values in parts.items()
+    )
+    return list(parts)
+
+
+def chain(node: onnx.NodeProto, ops: Sequence[str], constants: list[str]) -> list[onnx.NodeProto]:
+    """Ops in the place of a node, one after the other."""
+    scale, zero_point, *ends = constants
+    others = {"Div": [scale], "Round": [], "Add": [zero_point], "Clip": ends}
+    others |= {"Sub": [zero_point], "Mul": [scale]}
+    names = [node.input[0], *(f"{node.output[0]}/{op}" for op in ops[:-1]), node.output[0]]
+    return [
+        helper.make_node(op, [read, *others[op]], [made])
+        for op, (read, made) in zip(ops, pairwise(names), strict=True)
+    ]

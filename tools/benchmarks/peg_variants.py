@@ -54,6 +54,17 @@ def weights_alone(path: Path, output: Path, make: Make) -> None:
             del node.input[1:], node.attribute[:]
         elif codes.intersection(node.input):
             codes.update(node.output)
+    save_used(model, output)
+
+
+def save_used(model: onnx.ModelProto, output: Path) -> None:
+    """Write a model without the constants that no node reads any more, and without notes of types
+    that are others now."""
+    read = {name for node in model.graph.node for name in node.input}
+    kept = [tensor for tensor in model.graph.initializer if tensor.name in read]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+    model.graph.ClearField("value_info")
     onnx.save(model, output)
 
 
