@@ -127,11 +127,13 @@ class MissEntry(Part):
 
 
 class DecisionEntry(Part):
-    """What a pass chose by trying it on the first calibration samples."""
+    """What a pass chose by trying it on a few calibration samples."""
 
     by: str = Field(description="the pass")
     what: str
-    reason: str = Field(description="SQNR of the model's outputs, one way and the other")
+    reason: str = Field(
+        description="SQNR of the model's outputs, one way and the other, weights in floats"
+    )
 
 
 class PassEntry(Part):

@@ -190,7 +190,9 @@ class _Walk:
         return rule(self, node, read) if rule else (None, most)
 
     def product(self, node: gs.Node, read: list[_Value]) -> _Judged:
-        """A product by a weight, or of two activations."""
+        """A product by a weight, or of two activations; an Einsum may have one operand."""
+        if len(read) < 2:
+            return None, max(read)
         if min(read[:2]):
             mixes = _Value.PROBABILITIES in read[:2]
             return ("context", _Value.COMPUTED) if mixes else ("scores", _Value.SCORES)
@@ -227,10 +229,12 @@ class _Walk:
         return None, _Value.COMPUTED
 
     def _ended(self, node: gs.Node, role: SiteRole) -> _Judged:
-        """A complete product, unless an activation function follows."""
-        readers = list(_readers(node.outputs[0]))
+        """A complete product, unless an activation function, and nothing else, reads it."""
+        result = node.outputs[0]
+        readers = list(_readers(result))
         followed = readers and all(self._is_function(reader) for reader in readers)
-        return None if followed else role, _Value.COMPUTED
+        is_output = any(result is output for output in self.graph.outputs)
+        return role if is_output or not followed else None, _Value.COMPUTED
 
     def _is_function(self, node: gs.Node) -> bool:
         return id(node) in self.functions or _STEPS.get(node.op) == "activation"

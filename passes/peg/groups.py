@@ -9,8 +9,8 @@ from itertools import pairwise
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from sardonyx.passes.peg.merged import Order, merged
 from sardonyx.passes.quantize.observers.statistic import Floats
 
 Range = tuple[Floats, Floats]
@@ -19,13 +19,13 @@ Range = tuple[Floats, Floats]
 Ranges = Sequence[Range]
 """Those of tensors that share their groups."""
 
-Order = NDArray[np.int64]
-"""The old place of each channel."""
-
 Rule = Literal["equal", "optimal"]
 
 _NOTHING = 1e-12
 """A range, of the tensor's mean one, below which channels are alike."""
+
+_FEW = 1024
+"""Channels up to which groups are merged: it takes channels^2 of time and memory."""
 
 
 def equal_groups(width: int, k: int) -> tuple[int, ...]:
@@ -72,8 +72,8 @@ def cost(ranges: Ranges, order: Order, sizes: tuple[int, ...]) -> float:
 
 
 def channel_order(sets: Sequence[Ranges], k: int, rule: Rule) -> Order:
-    """The order in which ``k`` groups lose least, of those by some keys. ``sets``: tensors that
-    share their groups, set by set, which all are to have one order."""
+    """The order in which ``k`` groups lose least, of those by some keys and by `merged`. ``sets``:
+    tensors that share their groups, set by set, which all are to have one order."""
 
     def loss(order: Order) -> float:
         return sum(cost(each, order, group_sizes(each, order, k, rule)) for each in sets)
@@ -83,19 +83,21 @@ def channel_order(sets: Sequence[Ranges], k: int, rule: Rule) -> Order:
 
 
 def _orders(ranges: Ranges) -> Iterator[Order]:
-    """Orders by range, of several tensors by the mean, by the energy and by the largest of each's
-    own units; then those from the far negative over the small to the far positive channels, of
-    which groups need not span both sides."""
-    lows, highs, _ = _stacked(ranges, np.arange(ranges[0][0].size))
+    """Orders by range; of several tensors by the mean and by the energy, each in its own units;
+    from the far negative over the small to the far positive channels, of which groups need not span
+    both sides; and by `merged`."""
+    width = ranges[0][0].size
+    lows, highs, weights = _stacked(ranges, np.arange(width))
     spread = highs - lows
     units = np.sqrt(np.mean(np.square(spread), axis=1, keepdims=True))
     units[units == 0] = 1
-    relative = spread / units
+    energy = np.square(spread / units).sum(axis=0)
+    means = np.log(np.maximum(spread / units, _NOTHING)).sum(axis=0)
     sides = np.sign(((highs + lows) / units).sum(axis=0))
-    means = np.exp(np.log(np.maximum(relative, _NOTHING)).mean(axis=0))
-    keys = [means, np.square(relative).sum(axis=0), relative.max(axis=0)]
-    for key in [*keys, *(sides * key for key in keys)]:
+    for key in (means, energy, sides * energy):
         yield np.argsort(key, kind="stable")
+    if width <= _FEW:
+        yield merged(lows, highs, weights)
 
 
 def _stacked(ranges: Ranges, order: Order) -> tuple[Floats, Floats, Floats]:

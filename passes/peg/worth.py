@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sardonyx.passes.journal import Decision, Journal
-from sardonyx.passes.peg.groups import Order, Range, Ranges, Rule, channel_order, group_sizes
+from sardonyx.passes.peg.groups import Range, Ranges, Rule, channel_order, group_sizes
+from sardonyx.passes.peg.merged import Order
 from sardonyx.passes.peg.split import KINDS, OUTER
 from sardonyx.passes.quantize.sensitivity import Refinement, refine
 from sardonyx.passes.trial import Rounding

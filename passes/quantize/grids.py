@@ -42,8 +42,8 @@ class GridSettings:
 
     @classmethod
     def of(cls, a_pass: Pass, *, symmetric: bool, signed: bool) -> "GridSettings":
-        """Those of a pass that has the others, or all but the last two, as arguments, for one kind of
-        grid."""
+        """Those of a pass that has the others as arguments, ``rows`` and ``bits`` perhaps not, for
+        one kind of grid."""
         names = {field.name for field in fields(cls)} - {"symmetric", "signed"}
         given = {name: getattr(a_pass, name) for name in names if hasattr(a_pass, name)}
         return cls(**given, symmetric=symmetric, signed=signed)

@@ -1,6 +1,5 @@
 """widen: which activations are worth 16 bits, by what the model's outputs gain."""
 
-import math
 from collections.abc import Collection, Mapping
 
 from sardonyx.passes.journal import Decision, Journal
@@ -27,7 +26,7 @@ def widened(
         """SQNR with these in 8 bits, all others in 16."""
         return trial([2 * place + (place not in places) for place in range(len(names))])
 
-    most = math.floor(budget * len(names) + _ROUNDS_UP)
+    most = int(budget * len(names) + _ROUNDS_UP)
     choice = spare(narrow, len(names), most, goal_db, journal.progress)
     what = f"{len(choice.spared)} of {len(names)} activations in 16 bits"
     gain = f"outputs of {choice.rest_db:.1f} dB, and of {choice.all_db:.1f} dB with all in 8 bits"

@@ -134,6 +134,7 @@ CASES = {
         f"{LINEAR} f = Relu (a)\n r = Add (f, a)",
         ["a other", "f activation", "r sum"],
     ),
+    "a transposition by Einsum": ('r = Einsum <equation = "abc->acb"> (X)', []),
     "a gate": (
         "p = MatMul (X, W)\n f = Relu (p)\n q = MatMul (X, W)\n r = Mul (f, q)",
         ["f activation", "q other", "r gate"],
@@ -202,6 +203,12 @@ def test_attention(sites_of):
     assert [site.tensor.name for site in sites_of(ATTENTION)] == [
         *("q", "k", "v", "scores", "soft", "r")
     ]
+
+
+def test_a_product_that_is_an_output_too(text_model):
+    text = "g (float[N,8] X) => (float[N,8] P, float[N,8] Y) { P = MatMul (X, W)\n Y = Relu (P) }"
+    sites = activation_sites(graph_of(text_model(text, W=CONSTANTS["W"])))
+    assert [site.tensor.name for site in sites] == ["P", "Y"]
 
 
 def test_sum_of_two_scores(sites_of):

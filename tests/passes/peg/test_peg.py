@@ -283,7 +283,7 @@ def test_calibration_that_never_reaches_a_layer(measure, text_model):
     ("argument", "message"),
     [
         ("peg.k=0", "peg.k: Input should be greater than or equal to 1"),
-        ("peg.tensors=x,z", "peg: names some of x, h, y, g, not 'z'"),
+        ("peg.tensors=x,z", "peg: names some of x, h, y, g, or auto, not 'z'"),
         ("peg.groups=alike", "peg.groups: Input should be 'equal' or 'optimal'"),
         ("peg.order=any", "peg.order: Input should be 'none', 'global' or 'layer'"),
     ],
