@@ -22,6 +22,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from common import REAL, arguments, run_parts
+from peg_picture import figures
+
+GROUPS = [2, 3, 4, 6, 12]
+"""Besides 1 and as many as there are channels."""
 
 PARTS = ("accuracy", "groups", "recovery", "integers", "latency", "sums")
 
@@ -40,11 +44,13 @@ def main() -> None:
     parser.add_argument("--plot", type=Path, metavar="OUT.png", help="draw the table of groups")
     text = "keep the files of integers, latency and sums there, and use those that are there"
     parser.add_argument("--files", type=Path, metavar="FOLDER", help=text)
-    run_parts("peg", parser.parse_args())
-
-
-GROUPS = [2, 3, 4, 6, 12]
-"""Besides 1 and as many as there are channels."""
+    options = parser.parse_args()
+    if options.plot:
+        try:
+            figures()
+        except ImportError as error:
+            parser.error(f"--plot: {error}")
+    run_parts("peg", options)
 
 
 if __name__ == "__main__":

@@ -92,5 +92,5 @@ def print_figures(title: str, rows: dict[str, dict[str, Any]]) -> None:
         shares = (f"{row[key]:.1%}" for key in ("share", "share_by_weights"))
         table.append((variant, integers, *shares, row["orderings"], *sizes, extra))
     columns = ("variant", "integer products", "MACs", "by weights", "orders")
-    sizes = ("file, MB", "memory, MB", "extra parameters")
-    show(f"{title}, 1x{LENGTH}: in integer kernels, and the cost", (*columns, *sizes), table)
+    costs = ("file, MB", "memory, MB", "extra parameters")
+    show(f"{title}, 1x{LENGTH}: in integer kernels, and the cost", (*columns, *costs), table)

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+from sardonyx.models.optional import optional
 
 COLORS = {"none": "tab:gray", "global": "tab:blue", "layer": "tab:orange"}
 STYLES = {"equal": "--", "optimal": "-"}
+
+
+def figures() -> Any:
+    """The module that draws. Raises ImportError where it is missing."""
+    return optional("matplotlib.figure")
 
 
 def draw(
     models: Mapping[str, Mapping[str, Mapping[str, Mapping[str, float]]]], output: Path
 ) -> None:
     """Cosines by model, set of tensors, order and sizes, and K."""
-    import matplotlib as mpl  # noqa: PLC0415
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt  # noqa: PLC0415
-
     sets = list(next(iter(models.values())))
     size = (5.5 * len(sets), 3.6 * len(models))
-    figure, axes = plt.subplots(len(models), len(sets), figsize=size, squeeze=False, sharey="row")
+    figure = figures().Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(len(models), len(sets), squeeze=False, sharey="row")
     for row, (title, found) in zip(axes, models.items(), strict=True):
         for panel, (tensors, ways) in zip(row, found.items(), strict=True):
             for way, cosines in ways.items():
@@ -31,6 +35,4 @@ def draw(
             panel.grid(alpha=0.3)
         row[0].set_ylabel("mean cosine to FP32")
     axes[0][-1].legend(title="order, sizes", fontsize=8)
-    figure.tight_layout()
-    figure.savefig(output, dpi=150)
-    plt.close(figure)
+    figure.savefig(output, dpi=120)

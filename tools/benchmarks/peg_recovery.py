@@ -25,7 +25,8 @@ from peg_groups import CALIBRATION
 
 from sardonyx.compiler.outliers import TensorOutliers
 from sardonyx.compiler.quiet_session import quiet_session
-from sardonyx.passes.peg.groups import Order, Range, Rule, channel_order, group_sizes
+from sardonyx.passes.peg.groups import Range, Rule, channel_order, group_sizes
+from sardonyx.passes.peg.reorder import Order
 from sardonyx.runtime_ops.uniform import sqnr_db
 
 LEAST_SHARE, TARGET_K = 0.94, 6
@@ -72,7 +73,7 @@ def measure_model(
         decibels = partial(rounded_db, seen, ranges)
         every = np.arange(tensor.width)
         row: dict[str, Any] = {"layer": tensor.layer, "kind": tensor.kind, "name": tensor.name}
-        row |= {"tensor_db": decibels([every]), "channel_db": decibels(every[:, None])}
+        row |= {"tensor_db": decibels([every]), "channel_db": decibels(list(every[:, None]))}
         row["groups"] = [
             {"order": order, "sizes": rule, "k": k, "db": decibels(groups[tensor.name])}
             for (order, rule, k), groups in grouped.items()
@@ -159,10 +160,10 @@ def print_figures(title: str, rows: Sequence[dict[str, Any]]) -> None:
     at = TARGET_K if TARGET_K in numbers else numbers[-1]
     table = []
     for row in rows:
-        cells = [row["tensor_db"], *grouped_db(row, "layer", "optimal", at), row["channel_db"]]
-        table.append((f"{row['kind']} of layer {row['layer']}", *(f"{db:.1f}" for db in cells)))
-    columns = ("values", "a tensor", f"K={at}, optimal, layer", "a channel")
-    show(f"{title}: SQNR, dB", columns, table)
+        found = [row["tensor_db"], *grouped_db(row, "layer", "optimal", at), row["channel_db"]]
+        table.append((f"{row['kind']} of layer {row['layer']}", *(f"{db:.1f}" for db in found)))
+    grouped = f"K={at}, optimal, layer"
+    show(f"{title}: SQNR, dB", ("values", "a tensor", grouped, "a channel"), table)
 
 
 def targets_of(title: str, rows: Sequence[dict[str, Any]]) -> list[Target]:

@@ -40,7 +40,7 @@ OUTPUT_BOUND = 0.15
 MADE = "/made"
 """Ends the names of codes that are computed from others."""
 
-Array = NDArray[np.generic]
+Array = NDArray[Any]
 
 
 def measure(options: argparse.Namespace) -> tuple[dict[str, Any], list[Target]]:
