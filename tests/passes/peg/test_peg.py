@@ -190,7 +190,7 @@ def test_other_sums_are_cut_and_joined(measure, text_model, post):
         "w0/Split",
         "w1/Split",
     }
-    with pytest.raises(InputError, match="peg.k=9: 'w0' has 8 channels"):
+    with pytest.raises(InputError, match=r"peg\.k=9: 'w0' has 8 channels"):
         measure(Peg("r", 9), model, samples())
 
 
