@@ -61,7 +61,7 @@ class QuantizeValues(Pass):
     wide: str = ""
     budget: Annotated[float, Field(ge=0, le=1)] = 0.224
     goal_db: Annotated[float, Field(gt=0)] = math.inf
-    method: RangeMethod = "min-max"
+    method: RangeMethod = "mse"
     mode: KlMode = "best"
     percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
     solver: Solver = "grid"

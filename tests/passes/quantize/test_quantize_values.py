@@ -8,7 +8,7 @@ from sardonyx.passes.quantize.quantize_values import QuantizeValues
 from sardonyx.runtime_ops.errors import InputError
 from sardonyx.runtime_ops.uniform import grid
 
-PASS = QuantizeValues()
+PASS = QuantizeValues(method="min-max")
 
 NETWORK = """g (float[B,S,16] X) => (float[B,S,16] Y) {
   [sum] T = Add (X, E)
