@@ -71,7 +71,7 @@ class QuantizeValues(Pass):
 
     name: ClassVar[str] = "quantize-values"
     requires: ClassVar = (CONSTANTS_ARE_INITIALIZERS,)
-    pointless: ClassVar[str] = "the model has no activation that is made by a product, sum or norm"
+    pointless: ClassVar[str] = "outside bodies of If, Loop and Scan no op makes an activation"
     bound: ClassVar[float] = 4.0
     """Rounding to a grid made for other values may lose all of an output (1) or overshoot it by a
     step: only its kind is held against the plain one. What is lost on real values is reported."""

@@ -97,3 +97,18 @@ def test_an_opset_that_is_too_old_and_stays(contrib, normal):
     message = "16 bits need opset 21, and the model has 17 .Resize changed between opset 17 and 21."
     with pytest.raises(InputError, match=message):
         compile(model, "mixed-precision", random_calibration=1)
+
+
+def test_activations_in_bodies_are_none(text_model, normal):
+    model = text_model(
+        """g (float[B,64] X, bool flag) => (float[B,64] Y) {
+             Y = If (flag) <
+               then_branch = t () => (float[B,64] A) { A = MatMul (X, W) },
+               else_branch = e () => (float[B,64] N) { N = Neg (X) }
+             >
+           }""",
+        W=normal(64, 64),
+    )
+    message = "'mixed-precision' has nothing to do: outside bodies of If, Loop and Scan no op makes"
+    with pytest.raises(InputError, match=message):
+        compile(model, "mixed-precision", random_calibration=1)
