@@ -1,9 +1,9 @@
 """Accuracy: embeddings of files with activations in groups, or some in 16 bits, beside FP32 ones,
 and what the kept head makes of them.
 
-Weights have 8 bits a channel where a row does not say otherwise: on processors with VNNI. Recipe peg
-itself gives them 7, with which no processor's 16-bit sums saturate. *Weights alone*: activations as
-they are. PEG: {x,h,y,g,r}, sizes optimal, one order.
+Weights have 8 bits a channel where a row does not say otherwise, for processors with VNNI. Recipe
+peg itself gives them 7, with which no processor's 16-bit sums saturate. *Weights alone*:
+activations as they are. PEG: {x,h,y,g,r}, sizes optimal, one order.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 Of x, g, h and y of every layer, on the values that their ranges were measured on:
 (dB in K groups - dB a tensor) / (dB a channel - dB a tensor). Orders: *own* of each tensor, with
 groups of its own; of each *layer*, for its x, h and y, which share their groups (as with
-peg.order=layer); one *global* order (as with peg.order=global), groups layer by layer. The order of
-g is always its own.
+peg.order=layer); one *global* order (as with peg.order=global), groups layer by layer; *none* as
+they stand. The order of g is its own in all but the last.
 """
 
 from __future__ import annotations
@@ -20,22 +20,18 @@ import onnx
 from common import SUBJECTS, Target, console, show, workspace
 from int8_data import Sentences
 from numpy.typing import NDArray
-from peg_channels import spanning, tensors_of
+from peg_channels import groupings, spanning, tensors_of
 from peg_groups import CALIBRATION
 
-from sardonyx.compiler.outliers import TensorOutliers
 from sardonyx.compiler.quiet_session import quiet_session
-from sardonyx.passes.peg.groups import Range, Rule, channel_order, group_sizes
+from sardonyx.passes.peg.groups import Range, Rule
 from sardonyx.passes.peg.reorder import Order
 from sardonyx.runtime_ops.uniform import sqnr_db
 
 LEAST_SHARE, TARGET_K = 0.94, 6
 RULES: tuple[Rule, ...] = ("equal", "optimal")
-ORDERS = ("own", "layer", "global")
 
 Values = NDArray[np.float32]
-Groups = list[Order]
-"""The channels of each group."""
 
 
 def measure(options: argparse.Namespace) -> tuple[dict[str, Any], list[Target]]:
@@ -80,29 +76,6 @@ def measure_model(
         ]
         rows.append(row)
     return rows
-
-
-def groupings(
-    tensors: Sequence[TensorOutliers], k: int, rule: Rule
-) -> dict[str, dict[str, Groups]]:
-    """The groups of every tensor, by its name, in each of `ORDERS`."""
-    ranges: dict[str, Range] = {t.name: (t.range.low, t.range.high) for t in tensors}
-    layers: dict[int, list[str]] = {}
-    for tensor in tensors:
-        if tensor.kind != "g":
-            layers.setdefault(tensor.layer, []).append(tensor.name)
-
-    def ordered(sets: Sequence[Sequence[str]]) -> Iterator[tuple[str, Groups]]:
-        measured = [[ranges[name] for name in names] for names in sets]
-        order = channel_order(measured, k, rule)
-        for names, known in zip(sets, measured, strict=True):
-            cuts = np.cumsum(group_sizes(known, order, k, rule))[:-1]
-            yield from ((name, np.split(order, cuts)) for name in names)
-
-    own = {name: groups for t in tensors for name, groups in ordered([[t.name]])}
-    layer = {name: groups for names in layers.values() for name, groups in ordered([names])}
-    one = dict(ordered(list(layers.values())))
-    return dict(zip(ORDERS, (own, own | layer, own | one), strict=True))
 
 
 def values_of(path: Path, names: Sequence[str], sentences: Sentences) -> Iterator[Values]:
