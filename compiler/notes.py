@@ -112,7 +112,7 @@ class ActivationNotes(BaseModel):
     product_sqnr_db: float | None = Field(default=None, description="of products that read it")
     activation_place: str = Field(
         default="",
-        pattern=rf"^(\w+(, [xghy])?(, layer {_PLACE})?(, group {_PLACE})?)?$",
+        pattern=rf"^(\w+(, [xghyr])?(, layer {_PLACE})?(, group {_PLACE})?)?$",
         description="what makes it, as sum, y, layer 3, group 2; empty: not rounded there",
     )
     activation_wide: str = Field(default="", description="why it has more than 8 bits")

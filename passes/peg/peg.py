@@ -11,12 +11,12 @@ from pydantic import Field
 from sardonyx.passes.activation_sites import Site, activation_sites
 from sardonyx.passes.base import Pass
 from sardonyx.passes.facts import CONSTANTS_ARE_INITIALIZERS
-from sardonyx.passes.journal import Journal, Watched
+from sardonyx.passes.journal import Decision, Journal, Watched
 from sardonyx.passes.metadata import PREFIX, PROPS
-from sardonyx.passes.peg.blocks import FfnBlock, ffn_blocks
+from sardonyx.passes.peg.blocks import LOOKED_FOR, FfnBlock, ffn_blocks
 from sardonyx.passes.peg.channels import Stream, stream_of
 from sardonyx.passes.peg.groups import Range, Rule, channel_order, group_sizes
-from sardonyx.passes.peg.reorder import Reorder, cut
+from sardonyx.passes.peg.reorder import Reorder, cut, orderings
 from sardonyx.passes.peg.split import (
     KINDS,
     OUTER,
@@ -41,12 +41,6 @@ Measured = Mapping[int, Mapping[str, Range]]
 
 Family = list[FfnBlock]
 """Networks that share a weight or a tensor that is split."""
-
-_LOOKED_FOR = (
-    "a product by a constant matrix (two where the network is gated), an activation function, and "
-    "a product that leads back to the width the first took, into a residual Add; the bodies of If, "
-    "Loop and Scan were not searched"
-)
 
 
 @dataclass(frozen=True)
@@ -75,8 +69,11 @@ class Peg(Pass):
 
     1. that are none by `blocks.ffn_blocks`, or the products of which are no MatMuls,
     2. where it is not known that residual, bias and what lies between have the channels of h,
-    3. the sizes of h are read, and it is to be split by columns,
-    4. in a graph that was split before.
+    3. where the sizes of h are read, and it is to be split by columns,
+    4. in a graph that was split before;
+
+    nor on an r of fewer channels than groups, or of a number that is not known, or that calibration
+    never reached.
     """
 
     tensors: str = "x,h,y,g,r"
@@ -108,7 +105,7 @@ class Peg(Pass):
             return {}
         blocks = ffn_blocks(graph)
         tensors = [getattr(b, kind) for b in blocks for kind in self.kinds - {SUMS}]
-        tensors += [site.tensor for site in self._sums(graph)]
+        tensors += [site.tensor for site in self._sums(graph, Sizes(graph))]
         return {tensor.name: (ChannelRange(),) for tensor in tensors}
 
     def run(self, graph: gs.Graph, journal: Journal) -> int:
@@ -125,18 +122,22 @@ class Peg(Pass):
             cut(graph, [block.y for block in blocks], journal.sizes(graph), self.name)
             blocks = self._again(graph, blocks, journal)
         groups, lengths = self._ordered(graph, blocks, measured, journal.watched)
+        gathers = orderings(graph)
         blocks = self._again(graph, blocks, journal)
         pairs = [(block, groups[id(block.out.node)]) for block in blocks]
         shared = {id(block.residual): held.outer for block, held in pairs if "y" in held.kinds}
-        sums = zip(self._sums(graph), lengths, strict=True)
-        own = [(site, shared.get(id(site.tensor), sizes)) for site, sizes in sums]
+        sums = zip(self._sums(graph, Sizes(graph)), lengths, strict=True)
+        own = [(site, shared.get(id(site.tensor), sizes)) for site, sizes in sums if sizes]
         split_blocks(graph, pairs, own, self.name)
+        what = f"{len(blocks)} networks in {self.k} groups of channels ({self.tensors})"
+        how = f"{self.groups} sizes, order {self.order}, {gathers} Gathers for nothing but orders"
+        journal.decided.append(Decision(self.name, what, how))
         return len(blocks)
 
-    def _sums(self, graph: gs.Graph) -> list[Site]:
-        """Sums that are no part of a network, if they are to be split."""
+    def _sums(self, graph: gs.Graph, sizes: Sizes) -> list[Site]:
+        """Sums that are no part of a network, if they are to be split and have enough channels."""
         sites = activation_sites(graph) if SUMS in self.kinds else []
-        return [site for site in sites if site.kind == SUMS]
+        return [s for s in sites if s.kind == SUMS and _channels(s.tensor, sizes) >= self.k]
 
     @property
     def _measures(self) -> bool:
@@ -167,7 +168,7 @@ class Peg(Pass):
             missed = (f": {m.node}: {m.reason}" for m in journal.missed if m.by == self.name)
             raise InputError(
                 f"no feed-forward network that can be split was found{next(missed, '')}; "
-                f"looked for {_LOOKED_FOR}"
+                f"looked for {LOOKED_FOR}; the bodies of If, Loop and Scan were not searched"
             )
         for block in found:
             self._check_width(block)
@@ -178,15 +179,22 @@ class Peg(Pass):
             width = block.out.view.shape[0 if kind == "g" else 1]
             if self.k > width:
                 raise InputError(
-                    f"peg.k={self.k}: '{kind}' of layer {block.layer} has {width} channels, which "
-                    "make no more groups than that"
+                    f"peg.k={self.k}: '{kind}' of layer {block.layer} has {width} channels: choose "
+                    f"a k from 1 to {width}"
                 )
 
     def _ranges(self, block: FfnBlock, watched: Watched) -> dict[str, Range]:
         """What was measured of a network."""
         found = dict[str, Range]()
         for kind in sorted(self.kinds & set(KINDS)) if self._measures else ():
-            found[kind] = _seen(getattr(block, kind), block.layer, watched)
+            tensor = getattr(block, kind)
+            seen = _range(tensor, watched)
+            if seen is None:
+                raise InputError(
+                    f"calibration never reached layer {block.layer}: '{tensor.name}' had no "
+                    "values; give samples that run through all of the model"
+                )
+            found[kind] = seen
         return found
 
     def _again(
@@ -206,17 +214,19 @@ class Peg(Pass):
             self._grouped(reorder, sizes, blocks, kinds, measured)
             for kinds in (self.kinds & OUTER, self.kinds - OUTER - {SUMS})
         )
-        sums = [self._lengths(site, reorder, watched) for site in self._sums(graph)]
+        sums = [self._lengths(site, reorder, watched) for site in self._sums(graph, sizes)]
         reorder.apply()
         products = [id(block.out.node) for block in blocks]
         groups = {p: Groups(self.kinds, outer.get(p, ()), inner.get(p, ())) for p in products}
         return groups, sums
 
     def _lengths(self, site: Site, reorder: Reorder, watched: Watched) -> Lengths:
-        """The groups of a sum by itself, in the order that it is to have."""
-        low, high = _seen(site.tensor, site.layer, watched)
-        if self.k > low.size:
-            raise InputError(f"peg.k={self.k}: '{site.tensor.name}' has {low.size} channels")
+        """The groups of a sum by itself, in the order that it is to have; none where calibration
+        never reached it."""
+        found = _range(site.tensor, watched)
+        if found is None:
+            return ()
+        low, high = found
         order = reorder.order_of(site.tensor)
         order = np.arange(low.size) if order is None else order
         return group_sizes([(low, high)], order, self.k, self.groups)
@@ -251,17 +261,18 @@ class Peg(Pass):
         return found
 
 
-def _seen(tensor: gs.Tensor, layer: int | None, watched: Watched) -> Range:
-    """The measured range of each channel of a tensor."""
+def _channels(tensor: gs.Tensor, sizes: Sizes) -> int:
+    """The size of the last axis; 0 where it is not known."""
+    shape = sizes.shape(tensor)
+    return shape[-1] if shape and isinstance(shape[-1], int) else 0
+
+
+def _range(tensor: gs.Tensor, watched: Watched) -> Range | None:
+    """The measured range of each channel of a tensor; None where it had no values."""
     (seen,) = watched[tensor.name]
     assert isinstance(seen, ChannelRange)
-    if seen.low.size == 0 or not np.isfinite([seen.low, seen.high]).all():
-        place = "the embeddings" if layer is None else f"layer {layer}"
-        raise InputError(
-            f"calibration never reached {place}: '{tensor.name}' had no values; "
-            "give samples that run through all of the model"
-        )
-    return seen.low, seen.high
+    reached = seen.low.size > 0 and np.isfinite([seen.low, seen.high]).all()
+    return (seen.low, seen.high) if reached else None
 
 
 def _is_split(graph: gs.Graph) -> bool:

@@ -190,8 +190,29 @@ def test_other_sums_are_cut_and_joined(measure, text_model, post):
         "w0/Split",
         "w1/Split",
     }
-    with pytest.raises(InputError, match=r"peg\.k=9: 'w0' has 8 channels"):
-        measure(Peg("r", 9), model, samples())
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Slice (y0, zero, one, last)", "Slice (x0, zero, one, last)"),
+        ("Transpose <perm = [0, 2, 1]> (y0)", "Transpose <perm = [0, 2, 1]> (x0)"),
+    ],
+)
+def test_a_sum_of_few_or_varying_channels_stays_whole(measure, text_model, run_ort, one, other):
+    extra = f"e = {one} f = {other} Z = Add (e, f)"
+    text = layers_of(1) + " " + extra
+    whole = f"g (float[B,T,{D}] X) => (float[I,J,{D}] Y, float[K,L,M] Z) {{ {text} }}"
+    held = constants(text, D, N) | {
+        "zero": np.array([0]),
+        "one": np.array([1]),
+        "last": np.array([2]),
+    }
+    model = text_model(whole, 17, **held)
+    after = measure(Peg(k=3), model, samples())
+    assert after.rewrites == 1
+    assert worst(run_ort, model, after.model, samples()[0]) <= BOUND
+    assert not any(n.name == "Z/Split" for n in after.model.graph.node)
 
 
 @pytest.mark.parametrize("post", [True, False])
@@ -292,7 +313,7 @@ def test_no_network_at_all(measure, text_model):
 @pytest.mark.parametrize(
     ("tensors", "k", "message"),
     [
-        ("x", D + 1, "peg.k=9: 'x' of layer 0 has 8 channels, which make no more groups than that"),
+        ("x", D + 1, "peg.k=9: 'x' of layer 0 has 8 channels: choose a k from 1 to 8"),
         ("g", N + 1, "peg.k=13: 'g' of layer 0 has 12 channels"),
     ],
 )
