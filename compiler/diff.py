@@ -23,7 +23,7 @@ from sardonyx.compiler.model_diff import (
     TensorChange,
 )
 from sardonyx.compiler.quantized import Quantized
-from sardonyx.passes.metadata import SMOOTHED
+from sardonyx.passes.metadata import ORDERED, SMOOTHED
 
 _T = TypeVar("_T")
 
@@ -97,8 +97,10 @@ def _compare(
 
 
 def _paired(own: Mapping[str, _T], other: Mapping[str, _T]) -> dict[str, _T]:
-    """The same by other names: what was rescaled in one model only has its name in the other."""
-    names = {name: name.removesuffix(SMOOTHED) for name in own if name not in other}
+    """The same by other names: what was rescaled, or put in another order, in one model only has
+    its name in the other."""
+    new = (name for name in own if name not in other)
+    names = {name: name.removesuffix(SMOOTHED).removesuffix(ORDERED) for name in new}
     alone = {name for name, old in names.items() if old in other and old not in own}
     return {names[name] if name in alone else name: item for name, item in own.items()}
 

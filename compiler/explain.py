@@ -33,7 +33,7 @@ from sardonyx.compiler.notes import (
     weight_notes,
 )
 from sardonyx.compiler.report import ActivationEntry, CompileReport, TensorEntry
-from sardonyx.passes.metadata import SMOOTHED
+from sardonyx.passes.metadata import ORDERED, SMOOTHED
 from sardonyx.runtime_ops.errors import InputError
 
 
@@ -101,12 +101,14 @@ class Explainer:
             self._activation,
             self._constant,
             self._packed,
+            self._sliced,
             self._node,
             self._replaced,
             self._bias,
             self._value,
         )
-        for each, find in itertools.product((name, f"{name}{SMOOTHED}"), ways):
+        names = (name, f"{name}{SMOOTHED}", f"{name}{ORDERED}")
+        for each, find in itertools.product(names, ways):
             answer = find(each)
             if answer:
                 return answer
@@ -183,6 +185,15 @@ class Explainer:
             parts += weights or [", ".join(node.inputs[1:])]
         facts = [("parts", listed(parts)), ("read by", listed(map(label, nodes)))]
         return Answer("taken apart: each part is a weight of its own", facts)
+
+    def _sliced(self, name: str) -> Answer | None:
+        """Of a matrix whose rows or columns are multiplied some at a time."""
+        parts = [w for w in self.held.quantized.values() if name and name == w.notes.slice_of]
+        if not parts:
+            return None
+        facts = [("parts", listed([f"{w.notes.weight}: {w.notes.slice}" for w in parts]))]
+        facts += [("read by", listed([label(node) for w in parts for node in w.nodes]))]
+        return Answer(f"cut in {len(parts)} slices: each is a weight of its own", facts)
 
     def _node(self, name: str) -> Answer | None:
         node = next((node for node in self.held.nodes if node.name == name), None)

@@ -65,6 +65,8 @@ class WeightNotes(BaseModel):
     smooth_alpha: str = Field(default="", description="how much of the range it took over")
     bias: str = Field(default="", description="name of a constant that is rounded with it")
     cut_from: str = Field(default="", alias="from", description="constant it was a part of")
+    slice_of: str = Field(default="", description="matrix that it is some rows or columns of")
+    slice: str = Field(default="", description="which, as rows 0:34")
     columns: str = Field(
         default="",
         pattern=r"^([0-9]{1,9} to [0-9]{1,9})?$",
@@ -110,7 +112,7 @@ class ActivationNotes(BaseModel):
     product_sqnr_db: float | None = Field(default=None, description="of products that read it")
     activation_place: str = Field(
         default="",
-        pattern=rf"^(\w+(, [xghy])?(, layer {_PLACE})?(, group {_PLACE})?)?$",
+        pattern=rf"^(\w+(, [xghyr])?(, layer {_PLACE})?(, group {_PLACE})?)?$",
         description="what makes it, as sum, y, layer 3, group 2; empty: not rounded there",
     )
     activation_wide: str = Field(default="", description="why it has more than 8 bits")

@@ -8,7 +8,7 @@ import numpy as np
 
 from sardonyx.compiler.outliers import DEVIATIONS, Outliers, TensorOutliers
 from sardonyx.models.optional import optional
-from sardonyx.passes.activation_sites import KINDS
+from sardonyx.passes.activation_sites import BLOCK_KINDS
 from sardonyx.runtime_ops.errors import InputError
 
 _COLUMNS = 3
@@ -43,7 +43,7 @@ class Pictures:
         """A picture of each kind of tensor: ``outliers-x.png`` and so on, over older ones."""
         self.folder.mkdir(parents=True, exist_ok=True)
         drawn = []
-        for kind in KINDS:
+        for kind in BLOCK_KINDS:
             layers = [one for one in found.tensors if one.kind == kind and one.width]
             if layers:
                 drawn.append(self.folder / f"outliers-{kind}.png")

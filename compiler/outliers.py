@@ -16,7 +16,7 @@ from sardonyx.compiler.load import load
 from sardonyx.compiler.pipeline import NORMALIZE
 from sardonyx.compiler.targets import target_named
 from sardonyx.compiler.verify import Verification
-from sardonyx.passes.activation_sites import KINDS, Kind, Site, activation_sites
+from sardonyx.passes.activation_sites import BLOCK_KINDS, Kind, Site, activation_sites
 from sardonyx.passes.journal import Journal, Progress, Watched
 from sardonyx.passes.peg.blocks import LOOKED_FOR, FfnBlock, ffn_blocks
 from sardonyx.passes.quantize.observers.attention_ends import AttentionEnds
@@ -132,7 +132,7 @@ def _blocks(graph: gs.Graph, path: Path) -> list[FfnBlock]:
 
 
 def _tensors(block: FfnBlock) -> tuple[gs.Tensor, ...]:
-    """In the order of `KINDS`."""
+    """In the order of `BLOCK_KINDS`."""
     return block.x, block.g, block.h, block.y
 
 
@@ -146,7 +146,7 @@ def _probabilities(sites: list[Site]) -> dict[int, str]:
 
 
 def _found(block: FfnBlock, seen: Watched) -> Iterator[TensorOutliers]:
-    for kind, tensor in zip(KINDS, _tensors(block), strict=True):
+    for kind, tensor in zip(BLOCK_KINDS, _tensors(block), strict=True):
         channels, ranges = seen[tensor.name]
         assert isinstance(channels, OutlyingChannels)
         assert isinstance(ranges, ChannelRange)

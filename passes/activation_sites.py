@@ -27,14 +27,22 @@ SiteRole = Role | Literal["scores", "probabilities", "context", "sum", "gate", "
 """Of a product by a weight: the weight's. ``gate``: a product of two activations, element by
 element; ``activation``: the result of an activation function."""
 
-Kind = Literal["x", "g", "h", "y", ""]
-"""Which tensor of an `FfnBlock` a site is; empty: none of them."""
+Kind = Literal["x", "g", "h", "y", "r", ""]
+"""Which tensor of an `FfnBlock` a site is; ``r``: any other sum of two activations, as those behind
+attention and of embeddings; empty: neither."""
 
 KINDS: tuple[Kind, ...] = get_args(Kind)[:-1]
 
-_NO_KIND: Kind = ""
+BLOCK_KINDS = KINDS[:-1]
+"""Those of an `FfnBlock`."""
 
-_ROLE_OF_KIND: dict[str, SiteRole] = {"x": "norm", "g": "activation", "h": "ffn_out", "y": "sum"}
+_ROLE_OF_KIND: dict[str, SiteRole] = {
+    "x": "norm",
+    "g": "activation",
+    "h": "ffn_out",
+    "y": "sum",
+    "r": "sum",
+}
 
 _PRODUCTS = ("MatMul", "Gemm", "Einsum", "Conv", "ConvTranspose")
 
@@ -165,7 +173,8 @@ class _Walk:
         tensor = node.outputs[0]
         if role is None or any(map(_is_split, _readers(tensor))):
             return iter(())
-        kind, layer = self.kinds.get(id(tensor), (_NO_KIND, layer))
+        other: Kind = "r" if role == "sum" else ""
+        kind, layer = self.kinds.get(id(tensor), (other, layer))
         return iter([Site(tensor, role, layer, kind)])
 
     def _value(self, tensor: gs.Tensor) -> _Value:

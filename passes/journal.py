@@ -124,7 +124,7 @@ class Smoothed:
 
 @dataclass(frozen=True)
 class Decision:
-    """What a pass (``by``) chose by trying: ``what``, and the ``reason`` in decibels."""
+    """What a pass (``by``) chose: ``what``, and the ``reason``, or how."""
 
     by: str
     what: str

@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from sardonyx.compiler.outliers import DEVIATIONS, Outliers, TensorOutliers
-from sardonyx.passes.activation_sites import KINDS
+from sardonyx.passes.activation_sites import BLOCK_KINDS
 
 _MOST_CHANNELS = 3
 """Channels of a tensor that are named: those with the most outliers."""
@@ -28,7 +28,7 @@ def print_outliers(path: Path, found: Outliers, console: Console) -> None:
         f"[bold]{escape(str(path))}[/], measured on {found.samples} samples: a value more than "
         f"{DEVIATIONS:g} standard deviations (σ) from the mean of its tensor is an outlier."
     )
-    for kind in KINDS:
+    for kind in BLOCK_KINDS:
         console.print(_table(_TITLES[kind], [one for one in found.tensors if one.kind == kind]))
     console.print(_attention_table(found) if found.attention else _NO_ATTENTION)
     console.print(_sites(found))

@@ -15,7 +15,7 @@ import onnx_graphsurgeon as gs
 from sardonyx.passes.fuse.unfit import Unfit
 from sardonyx.passes.fused import is_standard
 from sardonyx.passes.journal import Journal
-from sardonyx.passes.origin import behind, label
+from sardonyx.passes.origin import behind, label, maker
 from sardonyx.passes.quantize.products import OPS, product_uses
 from sardonyx.passes.rewrite import readers_of
 from sardonyx.passes.roles import noted_place, product_places
@@ -126,6 +126,9 @@ def _block(layer: int, ins: tuple[WeightUse, ...], out: WeightUse, outputs: set[
     h = (path or (out.node,))[-1].outputs[0]
     (residual,) = (t for t in total.inputs if t is not h)
     g, _ = behind(out.node.inputs[0])
+    made = maker(g)
+    if made is not None and made.op == "Add" and not any(map(is_constant, made.inputs)):
+        raise Unfit(f"'{g.name}' is a sum of two activations")
     y = total.outputs[0]
     return FfnBlock(layer, x, ins, g, out, path, h, total, y, behind(residual)[0])
 

@@ -8,15 +8,24 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from pydantic import Field
 
+from sardonyx.passes.activation_sites import Site, activation_sites
 from sardonyx.passes.base import Pass
 from sardonyx.passes.facts import CONSTANTS_ARE_INITIALIZERS
-from sardonyx.passes.journal import Journal, Watched
+from sardonyx.passes.journal import Decision, Journal, Watched
 from sardonyx.passes.metadata import PREFIX, PROPS
-from sardonyx.passes.peg.blocks import FfnBlock, ffn_blocks
+from sardonyx.passes.peg.blocks import LOOKED_FOR, FfnBlock, ffn_blocks
 from sardonyx.passes.peg.channels import Stream, stream_of
 from sardonyx.passes.peg.groups import Range, Rule, channel_order, group_sizes
-from sardonyx.passes.peg.reorder import Reorder, cut
-from sardonyx.passes.peg.split import KINDS, OUTER, Groups, Lengths, obstacle, split_blocks
+from sardonyx.passes.peg.reorder import Reorder, cut, orderings
+from sardonyx.passes.peg.split import (
+    KINDS,
+    OUTER,
+    SUMS,
+    Groups,
+    Lengths,
+    obstacle,
+    split_blocks,
+)
 from sardonyx.passes.peg.worth import kinds_worth
 from sardonyx.passes.quantize.observers.channel_range import ChannelRange
 from sardonyx.passes.scopes import all_nodes
@@ -33,12 +42,6 @@ Measured = Mapping[int, Mapping[str, Range]]
 Family = list[FfnBlock]
 """Networks that share a weight or a tensor that is split."""
 
-_LOOKED_FOR = (
-    "a product by a constant matrix (two where the network is gated), an activation function, and "
-    "a product that leads back to the width the first took, into a residual Add; the bodies of If, "
-    "Loop and Scan were not searched"
-)
-
 
 @dataclass(frozen=True)
 class Peg(Pass):
@@ -53,7 +56,9 @@ class Peg(Pass):
     (a) x and g: in K slices, multiplied by rows of the weight, K products that are added up; who
         else reads x reads its slices too,
     (b) h: where g is whole, in K products by columns of the weight; else its sum is cut,
-    (c) y: in K sums, and a Concat for who reads it.
+    (c) y: in K sums, and a Concat for who reads it,
+    (d) r, every other sum of two activations, as behind attention and of embeddings: cut and joined
+        again, for quantizers in between; in groups of its own.
 
     ``k``: groups of each; with 1 all stays as it is. ``groups``: ``equal`` in size, or ``optimal``:
     those of the least noise (`groups.optimal_groups`). ``order``: channels of like ranges come to
@@ -64,11 +69,14 @@ class Peg(Pass):
 
     1. that are none by `blocks.ffn_blocks`, or the products of which are no MatMuls,
     2. where it is not known that residual, bias and what lies between have the channels of h,
-    3. the sizes of h are read, and it is to be split by columns,
-    4. in a graph that was split before.
+    3. where the sizes of h are read, and it is to be split by columns,
+    4. in a graph that was split before;
+
+    nor on an r of fewer channels than groups, or of a number that is not known, or that calibration
+    never reached.
     """
 
-    tensors: str = "x,h,y,g"
+    tensors: str = "x,h,y,g,r"
     k: Annotated[int, Field(ge=1)] = 6
     groups: Rule = "optimal"
     order: Literal["none", "global", "layer"] = "global"
@@ -80,8 +88,8 @@ class Peg(Pass):
 
     def __post_init__(self) -> None:
         for kind in self.tensors.split(",") if self.tensors != AUTO else ():
-            if kind.strip() not in KINDS:
-                known = f"some of {', '.join(KINDS)}, or {AUTO}"
+            if kind.strip() not in (*KINDS, SUMS):
+                known = f"some of {', '.join((*KINDS, SUMS))}, or {AUTO}"
                 raise ValueError(f"names {known}, not '{kind.strip()}'")
 
     @property
@@ -96,7 +104,9 @@ class Peg(Pass):
         if self.k == 1 or not self._measures or _is_split(graph):
             return {}
         blocks = ffn_blocks(graph)
-        return {getattr(b, kind).name: (ChannelRange(),) for b in blocks for kind in self.kinds}
+        tensors = [getattr(b, kind) for b in blocks for kind in self.kinds - {SUMS}]
+        tensors += [site.tensor for site in self._sums(graph, Sizes(graph))]
+        return {tensor.name: (ChannelRange(),) for tensor in tensors}
 
     def run(self, graph: gs.Graph, journal: Journal) -> int:
         """Choose the groups of all networks, put channels in order, then split."""
@@ -111,14 +121,28 @@ class Peg(Pass):
         if self.order == "layer" and self.kinds & OUTER:
             cut(graph, [block.y for block in blocks], journal.sizes(graph), self.name)
             blocks = self._again(graph, blocks, journal)
-        groups = self._ordered(graph, blocks, measured)
+        groups, lengths = self._ordered(graph, blocks, measured, journal.watched)
+        gathers = orderings(graph)
         blocks = self._again(graph, blocks, journal)
-        split_blocks(graph, [(block, groups[id(block.out.node)]) for block in blocks], self.name)
+        pairs = [(block, groups[id(block.out.node)]) for block in blocks]
+        shared = {id(block.residual): held.outer for block, held in pairs if "y" in held.kinds}
+        sums = zip(self._sums(graph, Sizes(graph)), lengths, strict=True)
+        own = [(site, shared.get(id(site.tensor), sizes)) for site, sizes in sums if sizes]
+        split_blocks(graph, pairs, own, self.name)
+        what = f"{len(blocks)} networks in {self.k} groups of channels ({self.tensors})"
+        how = f"{self.groups} sizes, order {self.order}, {gathers} Gathers for nothing but orders"
+        journal.decided.append(Decision(self.name, what, how))
         return len(blocks)
+
+    def _sums(self, graph: gs.Graph, sizes: Sizes) -> list[Site]:
+        """Sums that are no part of a network, if they are to be split and have enough channels."""
+        sites = activation_sites(graph) if SUMS in self.kinds else []
+        return [s for s in sites if s.kind == SUMS and _channels(s.tensor, sizes) >= self.k]
 
     @property
     def _measures(self) -> bool:
-        return self.groups == "optimal" or self.order != "none" or self.tensors == AUTO
+        plain = self.groups == "equal" and self.order == "none"
+        return not plain or self.tensors == AUTO or SUMS in self.kinds
 
     def _settled(self, blocks: Sequence[FfnBlock], measured: Measured, journal: Journal) -> "Peg":
         """The same pass for the tensors that are worth it; of one group, if none is."""
@@ -144,34 +168,33 @@ class Peg(Pass):
             missed = (f": {m.node}: {m.reason}" for m in journal.missed if m.by == self.name)
             raise InputError(
                 f"no feed-forward network that can be split was found{next(missed, '')}; "
-                f"looked for {_LOOKED_FOR}"
+                f"looked for {LOOKED_FOR}; the bodies of If, Loop and Scan were not searched"
             )
         for block in found:
             self._check_width(block)
         return found
 
     def _check_width(self, block: FfnBlock) -> None:
-        for kind in sorted(self.kinds):
+        for kind in sorted(self.kinds & set(KINDS)):
             width = block.out.view.shape[0 if kind == "g" else 1]
             if self.k > width:
                 raise InputError(
-                    f"peg.k={self.k}: '{kind}' of layer {block.layer} has {width} channels, which "
-                    "make no more groups than that"
+                    f"peg.k={self.k}: '{kind}' of layer {block.layer} has {width} channels: choose "
+                    f"a k from 1 to {width}"
                 )
 
     def _ranges(self, block: FfnBlock, watched: Watched) -> dict[str, Range]:
         """What was measured of a network."""
         found = dict[str, Range]()
-        for kind in sorted(self.kinds) if self._measures else ():
-            name = getattr(block, kind).name
-            (seen,) = watched[name]
-            assert isinstance(seen, ChannelRange)
-            if seen.low.size == 0 or not np.isfinite([seen.low, seen.high]).all():
+        for kind in sorted(self.kinds & set(KINDS)) if self._measures else ():
+            tensor = getattr(block, kind)
+            seen = _range(tensor, watched)
+            if seen is None:
                 raise InputError(
-                    f"calibration never reached layer {block.layer}: '{name}' had no values; "
-                    "give samples that run through all of the model"
+                    f"calibration never reached layer {block.layer}: '{tensor.name}' had no "
+                    "values; give samples that run through all of the model"
                 )
-            found[kind] = seen.low, seen.high
+            found[kind] = seen
         return found
 
     def _again(
@@ -182,17 +205,31 @@ class Peg(Pass):
         return [here[id(block.out.node)] for block in blocks if id(block.out.node) in here]
 
     def _ordered(
-        self, graph: gs.Graph, blocks: Sequence[FfnBlock], measured: Measured
-    ) -> dict[int, Groups]:
-        """Put channels in order; the groups of each network, by ``id`` of its FFN-out product."""
+        self, graph: gs.Graph, blocks: Sequence[FfnBlock], measured: Measured, watched: Watched
+    ) -> tuple[dict[int, Groups], list[Lengths]]:
+        """Put channels in order; the groups of each network, by ``id`` of its FFN-out product, and
+        of other sums."""
         reorder, sizes = Reorder(graph, self.name), Sizes(graph)
         outer, inner = (
             self._grouped(reorder, sizes, blocks, kinds, measured)
-            for kinds in (self.kinds & OUTER, self.kinds - OUTER)
+            for kinds in (self.kinds & OUTER, self.kinds - OUTER - {SUMS})
         )
+        sums = [self._lengths(site, reorder, watched) for site in self._sums(graph, sizes)]
         reorder.apply()
         products = [id(block.out.node) for block in blocks]
-        return {p: Groups(self.kinds, outer.get(p, ()), inner.get(p, ())) for p in products}
+        groups = {p: Groups(self.kinds, outer.get(p, ()), inner.get(p, ())) for p in products}
+        return groups, sums
+
+    def _lengths(self, site: Site, reorder: Reorder, watched: Watched) -> Lengths:
+        """The groups of a sum by itself, in the order that it is to have; none where calibration
+        never reached it."""
+        found = _range(site.tensor, watched)
+        if found is None:
+            return ()
+        low, high = found
+        order = reorder.order_of(site.tensor)
+        order = np.arange(low.size) if order is None else order
+        return group_sizes([(low, high)], order, self.k, self.groups)
 
     def _grouped(
         self,
@@ -222,6 +259,20 @@ class Peg(Pass):
                 lengths = group_sizes(ranges, order, self.k, self.groups)
                 found |= {id(block.out.node): lengths for block in family}
         return found
+
+
+def _channels(tensor: gs.Tensor, sizes: Sizes) -> int:
+    """The size of the last axis; 0 where it is not known."""
+    shape = sizes.shape(tensor)
+    return shape[-1] if shape and isinstance(shape[-1], int) else 0
+
+
+def _range(tensor: gs.Tensor, watched: Watched) -> Range | None:
+    """The measured range of each channel of a tensor; None where it had no values."""
+    (seen,) = watched[tensor.name]
+    assert isinstance(seen, ChannelRange)
+    reached = seen.low.size > 0 and np.isfinite([seen.low, seen.high]).all()
+    return (seen.low, seen.high) if reached else None
 
 
 def _is_split(graph: gs.Graph) -> bool:

@@ -102,6 +102,15 @@ class Reorder:
         _drop_identities(self.graph)
         return orderings(self.graph)
 
+    def order_of(self, tensor: gs.Tensor) -> Order | None:
+        """The order that the last axis of a tensor is to have; None: that which it has."""
+        version: _Version = _PLAIN
+        for node in tensor.inputs:
+            slot = next(slot for slot, made in enumerate(node.outputs) if made is tensor)
+            version = self._version(node, True, slot)
+        number = dict(version).get(-1)
+        return None if number is None else self._orders[number]
+
     def _number(self, order: Order) -> int:
         for number, known in enumerate(self._orders):
             if np.array_equal(known, order):

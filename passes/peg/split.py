@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from sardonyx.passes.activation_sites import Site
 from sardonyx.passes.metadata import annotate, inherit
 from sardonyx.passes.origin import constant, label
 from sardonyx.passes.peg.blocks import OF_SIZES, FfnBlock
@@ -19,6 +20,9 @@ from sardonyx.passes.weights import WeightUse, values_of
 
 KINDS = ("x", "h", "y", "g")
 """The tensors of a network that can be split, as `FfnBlock` names them."""
+
+SUMS = "r"
+"""The kind of all other residual sums."""
 
 OUTER = frozenset({"x", "h", "y"})
 """Those that are added up, group by group."""
@@ -75,13 +79,20 @@ def _other(add: gs.Node, value: gs.Tensor) -> gs.Tensor:
     return other
 
 
-def split_blocks(graph: gs.Graph, blocks: Sequence[tuple[FfnBlock, Groups]], by: str) -> None:
-    """Split networks directly in ``graph``, none of which has an `obstacle`.
+def split_blocks(
+    graph: gs.Graph,
+    blocks: Sequence[tuple[FfnBlock, Groups]],
+    sums: Sequence[tuple[Site, Lengths]],
+    by: str,
+) -> None:
+    """Split networks directly in ``graph``, none of which has an `obstacle`, and other ``sums``.
 
     Products by slices of weights, and what makes x, h, y and g, bear notes: for `slices.slice_of`,
     `roles.weight_places` and `activation_sites`. ``by``: the pass that does it.
     """
     splitter = _Splitter(graph, by)
+    for site, lengths in sums:
+        splitter.cut(site.tensor, SUMS, site.layer, lengths)
     for block, groups in blocks:
         splitter.split(block, groups)
     splitter.finish()
@@ -128,31 +139,31 @@ class _Splitter:
         """Write what becomes of one network."""
         kinds, outer, layer = groups.kinds, groups.outer, block.layer
         if "x" in kinds:
-            x = self._cut(block, "x", outer, is_site=True)
+            x = self.cut(block.x, "x", layer, outer)
             for use in block.ins:
                 self._multiply(use, x, Place("ffn_in", layer))
         if "g" in kinds:
-            g = self._cut(block, "g", groups.inner, is_site=True)
+            g = self.cut(block.g, "g", layer, groups.inner)
             self._multiply(block.out, g, Place("ffn_out", layer))
         if "h" in kinds and "g" not in kinds:
             hs = self._multiply_columns(block, outer)
         elif kinds & {"h", "y"}:
-            hs = self._cut(block, "h", outer, is_site="h" in kinds).parts
+            hs = self.cut(block.h, "h" if "h" in kinds else "", layer, outer).parts
         if "y" in kinds:
-            self._add(block, self._cut(block, "residual", outer, is_site=False).parts, hs)
+            self._add(block, self.cut(block.residual, "", layer, outer).parts, hs)
         elif "h" in kinds and "g" not in kinds:
             slot = 0 if block.total.inputs[0] is block.h else 1
             self.rereads.append((block.total, slot, self._joined(block.h, hs, block.total)))
         for kind in sorted(frozenset(KINDS) - kinds):
             _note_whole(getattr(block, kind), kind, layer)
 
-    def _cut(self, block: FfnBlock, name: str, lengths: Lengths, *, is_site: bool) -> _Cut:
-        """A tensor of a network in groups of channels: by a Split ahead of its first reader, unless
-        it is cut so already."""
-        tensor: gs.Tensor = getattr(block, name)
+    def cut(self, tensor: gs.Tensor, kind: str, layer: int | None, lengths: Lengths) -> _Cut:
+        """A tensor in groups of channels: by a Split ahead of its first reader, unless it is cut so
+        already. ``kind``: of the sites that these are; empty: they are none."""
         key = id(tensor), lengths
         if key not in self.cuts:
-            draft = Draft(tensor.name, block.out.view.dtype)
+            assert tensor.dtype is not None
+            draft = Draft(tensor.name, tensor.dtype)
             sizes = draft.constant("groups", lengths, np.int64)
             draft.add("Split", "Split", [tensor, sizes], axis=-1)
             (node,) = draft.nodes
@@ -160,12 +171,12 @@ class _Splitter:
                 gs.Variable(f"{tensor.name}/group{number}", draft.dtype)
                 for number in range(len(lengths))
             ]
-            if is_site:
-                annotate(node, site=name, layer=block.layer)
+            if kind:
+                annotate(node, site=kind, **({} if layer is None else {"layer": layer}))
             first = min(self.index[id(r)] for r in readers_of(tensor) if id(r) in self.index)
             beside = self.graph.nodes[first]
             self._put_ahead(beside, draft)
-            self.cuts[key] = _Cut(tensor, tuple(node.outputs), lengths, beside, is_site)
+            self.cuts[key] = _Cut(tensor, tuple(node.outputs), lengths, beside, bool(kind))
         return self.cuts[key]
 
     def _multiply(self, use: WeightUse, cut: _Cut, place: Place) -> None:

@@ -61,7 +61,7 @@ class QuantizeValues(Pass):
     wide: str = ""
     budget: Annotated[float, Field(ge=0, le=1)] = 0.224
     goal_db: Annotated[float, Field(gt=0)] = math.inf
-    method: RangeMethod = "min-max"
+    method: RangeMethod = "mse"
     mode: KlMode = "best"
     percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
     solver: Solver = "grid"
@@ -71,7 +71,7 @@ class QuantizeValues(Pass):
 
     name: ClassVar[str] = "quantize-values"
     requires: ClassVar = (CONSTANTS_ARE_INITIALIZERS,)
-    pointless: ClassVar[str] = "the model has no activation that is made by a product, sum or norm"
+    pointless: ClassVar[str] = "outside bodies of If, Loop and Scan no op makes an activation"
     bound: ClassVar[float] = 4.0
     """Rounding to a grid made for other values may lose all of an output (1) or overshoot it by a
     step: only its kind is held against the plain one. What is lost on real values is reported."""

@@ -115,7 +115,7 @@ def test_order_of_samples_changes_nothing(found, file, batches):
 
 def test_quantizers_are_counted(found):
     assert len(found.sites) == 3 + 2 * 13
-    assert dict(found.kinds) == {"x": 2, "g": 2, "h": 2, "y": 2}
+    assert dict(found.kinds) == {"x": 2, "g": 2, "h": 2, "y": 2, "r": 4}
 
 
 def test_a_fused_model(file, found, batches, tmp_path):

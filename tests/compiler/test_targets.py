@@ -138,6 +138,29 @@ def test_until_a_pass_of_the_target(fused):
         compile(fused, load_recipe("float"), until="fuse-gelu")
 
 
+@pytest.mark.parametrize("target", CPU)
+def test_cpu_rounds_what_products_read_alone(bert, target):
+    done = compile(bert, "peg", target=target, random_calibration=2)
+    assert "quantize-values" not in [run.name for run in done.report.passes]
+    assert {one.role for one in done.report.activations} == {""}
+    assert done.report.totals.activations == 0
+    (peg,) = (run for run in done.report.passes if run.name == "peg")
+    assert peg.rewrites == 2
+    everywhere = compile(bert, "peg", random_calibration=2).report
+    assert everywhere.totals.activations > 26
+    kinds = {one.kind for one in everywhere.activations if one.group is not None}
+    assert kinds == {"x", "h", "y", "g", "r"}
+
+
+@pytest.mark.parametrize("target", CPU)
+def test_cpu_has_no_products_of_16_bits(bert, target):
+    message = "quantize-values.wide: the target has no integer products of 16 bits: compile for the"
+    with pytest.raises(InputError, match=message):
+        compile(bert, "mixed-precision", target=target, random_calibration=2)
+    with pytest.raises(InputError, match=r"'peg' on target '.*' has no pass 'quantize-values'"):
+        compile(bert, "peg", target=target, overrides=["quantize-values.wide=x"])
+
+
 @pytest.mark.slow
 def test_a_fused_file_that_others_exported(tmp_path):
     path = exported_models()["MiniLM-L6, fused"]

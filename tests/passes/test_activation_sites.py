@@ -53,8 +53,8 @@ def test_bert_base_has_161(opset):
         assert Counter(s.role for s in sites if s.layer == layer) == Counter(LAYER)
     outside = [(site.role, site.kind) for site in sites if site.layer is None]
     assert outside == [
-        ("sum", ""),
-        ("sum", ""),
+        ("sum", "r"),
+        ("sum", "r"),
         ("norm", ""),
         ("activation", ""),
         ("head", ""),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,25 +30,46 @@ from sardonyx import models
 
 LEAST_COSINE = {"minilm-l6": 0.995, "mpnet": 0.975}
 
+Rows = Mapping[str, Mapping[str, float]]
+"""Figures by variant."""
+
 
 def measure(options: argparse.Namespace) -> tuple[dict[str, Any], list[Target]]:
     """Figures of all subjects, and the targets."""
+    return measure_variants(
+        options,
+        partial(variants, recipe=options.recipe),
+        partial(targets_of, recipe=options.recipe),
+    )
+
+
+def measure_variants(
+    options: argparse.Namespace,
+    variants_of: Callable[[Sentences], Mapping[str, Make]],
+    judge: Callable[[str, Rows], list[Target]],
+) -> tuple[dict[str, Any], list[Target]]:
+    """Figures of some variants of all subjects, and the targets that a subject's figures make."""
     train = sampled(models.movie_review_sentences(), options.sentences)
     test = sampled(models.held_out_snippets(), options.sentences)
     results: dict[str, Any] = {}
     targets: list[Target] = []
     for name in options.models:
         with workspace() as folder:
-            results[name] = measure_model(name, folder, options, train, test)
+            results[name] = measure_model(name, folder, options, variants_of, train, test)
         title = f"{SUBJECTS[name].title}, {len(test[0]):,} snippets"
         print_figures(title, results[name]["variants"])
         show_failures(title, results[name]["failures"])
-        targets += targets_of(name, results[name]["variants"], options.recipe)
+        targets += judge(name, results[name]["variants"])
     return results, targets
 
 
 def measure_model(
-    name: str, folder: Path, options: argparse.Namespace, train: Data, test: Data
+    name: str,
+    folder: Path,
+    options: argparse.Namespace,
+    variants_of: Callable[[Sentences], Mapping[str, Make]],
+    train: Data,
+    test: Data,
 ) -> dict[str, Any]:
     """Figures of every variant, and why others have none."""
     path, output = SUBJECTS[name].write(folder), folder / "variant.onnx"
@@ -54,7 +77,7 @@ def measure_model(
     task = Task.of(name, path, train, test)
     rows, failures = {"FP32": task.figures(path)}, {}
     wanted = options.variants or [""]
-    for variant, make in variants(sentences, options.recipe).items():
+    for variant, make in variants_of(sentences).items():
         if not any(variant.startswith(start) for start in wanted):
             continue
         if why := attempt(make, path, output):
@@ -77,7 +100,7 @@ def variants(sentences: Sentences, recipe: str) -> dict[str, Make]:
     )
 
 
-def targets_of(name: str, rows: dict[str, dict[str, float]], recipe: str) -> list[Target]:
+def targets_of(name: str, rows: Rows, recipe: str) -> list[Target]:
     """Near FP32, and nearer than every static peer; a file that is missing misses."""
     title = SUBJECTS[name].title
     peers = {peer: rows[peer]["cosine"] for peer in (*ANY_LENGTH, *ONE_LENGTH) if peer in rows}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
@@ -41,6 +41,7 @@ def ours(
     sentences: Sentences,
     recipe: str | Path,
     target: str,
+    overrides: Sequence[str] = (),
 ) -> None:
     """A compile, on sentences as text."""
     with TemporaryDirectory(dir=output.parent) as folder:
@@ -51,6 +52,7 @@ def ours(
             text,
             target,
             tokenizer=tokenizer,
+            overrides=overrides,
             verify="off",
         ).save(output)
 

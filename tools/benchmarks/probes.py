@@ -27,7 +27,7 @@ def create_session(path: str, native: str = "", feed: str = "") -> dict[str, flo
     """Create an onnxruntime session with default options: seconds, and bytes gained.
 
     ``native``: not empty to use the native library. ``feed``: a .npz; ``growth_after_run``: bytes
-    gained once the model has run on it.
+    gained once the model has run on it, ``peak_after_run``: the most until then.
     """
     import numpy as np  # noqa: PLC0415
     import onnxruntime as ort  # noqa: PLC0415
@@ -50,7 +50,9 @@ def create_session(path: str, native: str = "", feed: str = "") -> dict[str, flo
     }
     if feed:
         session.run(None, {info.name: inputs[info.name] for info in session.get_inputs()})
-        growth["growth_after_run"] = memory()["VmRSS"] - before["VmRSS"]
+        after = memory()
+        growth["growth_after_run"] = after["VmRSS"] - before["VmRSS"]
+        growth["peak_after_run"] = after["VmHWM"] - before["VmHWM"]
     return growth
 
 

@@ -31,7 +31,7 @@ def compiled(bert, cli, folder, monkeypatch):
 @pytest.mark.parametrize("chosen", [MIXED, PEG])
 def test_told_by_compile_by_explain_and_in_the_report(cli, compiled, chosen):
     out, file, report = compiled(*chosen)
-    (entry,) = report["decided"]
+    entry = report["decided"][0]
     line = f"{entry['by']} chose {entry['what']}: {entry['reason']}."
     assert chosen[1].startswith(entry["by"])
     assert entry["reason"].startswith("outputs of ")

@@ -11,12 +11,12 @@ from sardonyx.compiler.cli import screen
 from sardonyx.compiler.cli.outliers_table import print_outliers
 from sardonyx.compiler.outliers import Outliers, TensorOutliers
 from sardonyx.models import TINY_BERT
-from sardonyx.passes.activation_sites import KINDS, Site
+from sardonyx.passes.activation_sites import BLOCK_KINDS, Site
 from sardonyx.passes.quantize.observers.attention_ends import AttentionEnds
 from sardonyx.passes.quantize.observers.channel_range import ChannelRange
 from sardonyx.passes.quantize.observers.outlying_channels import OutlyingChannels
 
-PICTURES = [f"outliers-{kind}.png" for kind in KINDS]
+PICTURES = [f"outliers-{kind}.png" for kind in BLOCK_KINDS]
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def ready(folder, bert, monkeypatch):
 def made_up():
     """What may be found in a model of two layers, the second of which no sample reached."""
     tensors = []
-    for kind in KINDS:
+    for kind in BLOCK_KINDS:
         beyond = np.array([0, 6, 0, 2, 1, 1])
         ends = np.arange(6, dtype=np.float32)
         seen = OutlyingChannels(6.0, beyond, 14.4), ChannelRange(-ends / 3, 10 * ends)

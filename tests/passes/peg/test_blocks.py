@@ -124,6 +124,14 @@ def test_near_miss(graph_of, name):
     assert [miss.reason for miss in journal.missed] == [reason]
 
 
+def test_a_sum_is_no_activation_function(graph_of):
+    journal = Journal()
+    text = POST.replace("g = Relu (a)", "g = Add (a, a)")
+    assert text != POST
+    assert ffn_blocks(graph_of(text), journal) == []
+    assert [miss.reason for miss in journal.missed] == ["'g' is a sum of two activations"]
+
+
 def test_sum_of_two_networks(graph_of):
     second = "r = MatMul (x, gate)\n s = Relu (r)\n t = MatMul (s, down)\n"
     journal = Journal()

@@ -45,10 +45,13 @@ def network(layer, x, biased, gated):
     return " ".join((up, a, act, down, bias)), f"h{layer}" if biased else f"q{layer}"
 
 
-def layers_of(count, post=True, biased=True, gated=False, written_out=False):
-    """The text of some layers that read X and make Y."""
+def layers_of(count, post=True, biased=True, gated=False, written_out=False, mixed=False):
+    """The text of some layers that read X and make Y; ``mixed``: with a sum ahead of each."""
     text, stream = "", "X"
     for layer in range(count):
+        if mixed:
+            text += f"o{layer} = Relu ({stream}) w{layer} = Add ({stream}, o{layer}) "
+            stream = f"w{layer}"
         body, h = network(layer, f"x{layer}", biased, gated)
         text += f"{normalized(layer, stream, f'x{layer}', written_out)} {body} "
         text += f"y{layer} = Add ({h}, x{layer}) " if post else f"y{layer} = Add ({stream}, {h}) "
@@ -99,10 +102,11 @@ cancel. A channel in a wrong place differs by its size, 1."""
     biased=st.booleans(),
     gated=st.booleans(),
     written_out=st.booleans(),
+    mixed=st.booleans(),
     d=st.integers(4, 9),
     n=st.integers(4, 11),
     k=st.integers(2, 4),
-    tensors=st.sets(st.sampled_from("xhyg"), min_size=1),
+    tensors=st.sets(st.sampled_from("xhygr"), min_size=1),
     order=st.sampled_from(["none", "global", "layer"]),
     groups=st.sampled_from(["equal", "optimal"]),
 )
@@ -115,6 +119,7 @@ def test_split_layers_are_the_layers(
     biased,
     gated,
     written_out,
+    mixed,
     d,
     n,
     k,
@@ -122,7 +127,7 @@ def test_split_layers_are_the_layers(
     order,
     groups,
 ):
-    text = layers_of(count, post, biased, gated, written_out)
+    text = layers_of(count, post, biased, gated, written_out, mixed)
     model = model_of(text_model, text, d, n)
     a_pass = Peg(",".join(sorted(tensors)), k, groups, order)
     after = measure(a_pass, model, samples(d))
@@ -168,6 +173,49 @@ def test_x_h_and_y_share_their_groups_and_g_has_its_own(measure, text_model):
 
 
 @pytest.mark.parametrize("post", [True, False])
+def test_other_sums_are_cut_and_joined(measure, text_model, post):
+    """Behind a normalization in groups of their own; what is added to h, in those of h."""
+    model = far(model_of(text_model, layers_of(2, post, mixed=True)), "scale0", 2)
+    after = measure(Peg("h,y,r", 3), model, samples())
+    for layer in range(2):
+        (cut,) = (n for n in after.model.graph.node if n.input[1:] == [f"w{layer}/ordered/groups"])
+        assert {p.value for p in cut.metadata_props if p.key == "sardonyx.site"} == {"r"}
+        joined = [n for n in after.model.graph.node if list(n.input) == list(cut.output)]
+        assert [n.op_type for n in joined] == ["Concat"]
+        own = sizes_of(after, f"w{layer}/ordered")
+        assert post or after.constants.keys().isdisjoint({f"h{layer}/ordered/groups"})
+        assert len(own) == 3
+    alone = measure(Peg("r", 3, order="none"), model, samples())
+    assert {n.name for n in alone.model.graph.node if n.op_type == "Split"} == {
+        "w0/Split",
+        "w1/Split",
+    }
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Slice (y0, zero, one, last)", "Slice (x0, zero, one, last)"),
+        ("Transpose <perm = [0, 2, 1]> (y0)", "Transpose <perm = [0, 2, 1]> (x0)"),
+    ],
+)
+def test_a_sum_of_few_or_varying_channels_stays_whole(measure, text_model, run_ort, one, other):
+    extra = f"e = {one} f = {other} Z = Add (e, f)"
+    text = layers_of(1) + " " + extra
+    whole = f"g (float[B,T,{D}] X) => (float[I,J,{D}] Y, float[K,L,M] Z) {{ {text} }}"
+    held = constants(text, D, N) | {
+        "zero": np.array([0]),
+        "one": np.array([1]),
+        "last": np.array([2]),
+    }
+    model = text_model(whole, 17, **held)
+    after = measure(Peg(k=3), model, samples())
+    assert after.rewrites == 1
+    assert worst(run_ort, model, after.model, samples()[0]) <= BOUND
+    assert not any(n.name == "Z/Split" for n in after.model.graph.node)
+
+
+@pytest.mark.parametrize("post", [True, False])
 @pytest.mark.parametrize(("order", "changes"), [("none", 0), ("global", 2), ("layer", 3)])
 def test_one_gather_a_change_of_order(measure, text_model, post, order, changes):
     """From that of the input to that of the output; the far channel of each layer is another one,
@@ -197,7 +245,9 @@ def test_one_group_is_what_there_was(measure, text_model):
 
 
 def test_nothing_is_measured_where_nothing_depends_on_it(measure, text_model):
-    after = measure(Peg(k=2, groups="equal", order="none"), model_of(text_model, layers_of(1)), [])
+    after = measure(
+        Peg("x,h,y,g", k=2, groups="equal", order="none"), model_of(text_model, layers_of(1)), []
+    )
     assert after.rewrites == 1
 
 
@@ -263,7 +313,7 @@ def test_no_network_at_all(measure, text_model):
 @pytest.mark.parametrize(
     ("tensors", "k", "message"),
     [
-        ("x", D + 1, "peg.k=9: 'x' of layer 0 has 8 channels, which make no more groups than that"),
+        ("x", D + 1, "peg.k=9: 'x' of layer 0 has 8 channels: choose a k from 1 to 8"),
         ("g", N + 1, "peg.k=13: 'g' of layer 0 has 12 channels"),
     ],
 )
@@ -283,7 +333,7 @@ def test_calibration_that_never_reaches_a_layer(measure, text_model):
     ("argument", "message"),
     [
         ("peg.k=0", "peg.k: Input should be greater than or equal to 1"),
-        ("peg.tensors=x,z", "peg: names some of x, h, y, g, or auto, not 'z'"),
+        ("peg.tensors=x,z", "peg: names some of x, h, y, g, r, or auto, not 'z'"),
         ("peg.groups=alike", "peg.groups: Input should be 'equal' or 'optimal'"),
         ("peg.order=any", "peg.order: Input should be 'none', 'global' or 'layer'"),
     ],

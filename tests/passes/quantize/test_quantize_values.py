@@ -8,7 +8,7 @@ from sardonyx.passes.quantize.quantize_values import QuantizeValues
 from sardonyx.runtime_ops.errors import InputError
 from sardonyx.runtime_ops.uniform import grid
 
-PASS = QuantizeValues()
+PASS = QuantizeValues(method="min-max")
 
 NETWORK = """g (float[B,S,16] X) => (float[B,S,16] Y) {
   [sum] T = Add (X, E)
@@ -85,7 +85,7 @@ def test_what_is_recorded(done, network, feeds):
     after = done(PASS, network, feeds)
     places = {n: (a.role, a.kind, a.layer) for n, a in after.activations.items()}
     assert places == {
-        "T": ("sum", "", None),
+        "T": ("sum", "r", None),
         "x": ("norm", "x", 0),
         "g": ("activation", "g", 0),
         "h": ("ffn_out", "h", 0),
@@ -243,7 +243,7 @@ def test_no_values(done, text_model, constants):
 @pytest.mark.parametrize("argument", ["sites", "wide"])
 def test_a_word_that_nothing_is_called(done, text_model, constants, feeds, argument):
     before = text_model(NETWORK, 21, 10, **constants)
-    message = rf"quantize-values.{argument}: no activation is 'z': there is sum, x, norm, g, "
+    message = rf"quantize-values.{argument}: no activation is 'z': there is r, sum, x, norm, g, "
     with pytest.raises(InputError, match=message):
         done(QuantizeValues(**{argument: "x,z"}), before, feeds)
 
