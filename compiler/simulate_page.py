@@ -176,14 +176,16 @@ def _energy(timeline: Timeline) -> str:
 
 
 def _chips(timelines: Sequence[Timeline]) -> str:
+    first = timelines[0]
+    name = first.chip.name
     note = _note(
-        "The same model on each chip. A ratio says how many times as much as the first chip takes: "
-        "below 1 is better than the first."
+        f"The same model on each chip. The ratios are to {name}: how many times as much time or "
+        f"energy a chip takes as {name} does. Below 1 is better than {name}."
     )
     if len(timelines) == 1:
         note = _note("One chip was simulated: give --chip again to set others beside it.")
-    first = timelines[0]
-    header = ("Chip", "Time", "Ratio", "Energy", "Ratio", "DRAM traffic", "Utilization", "Area")
+    ratio = text(f"Ratio to {name}")
+    header = ("Chip", "Time", ratio, "Energy", ratio, "DRAM traffic", "Utilization", "Area")
     rows = [
         (
             text(each.chip.name),

@@ -109,8 +109,10 @@ def test_energy(three, tree):
 
 
 def test_chips(three, tree):
-    """A row each, ratios to the first."""
-    rows = section(tree, "Chips side by side").findall(".//tbody/tr")
+    """A row each, ratios to the first, which is named."""
+    chips = section(tree, "Chips side by side")
+    assert [head.text for head in chips.findall(".//th")].count(f"Ratio to {NAMES[0]}") == 2
+    rows = chips.findall(".//tbody/tr")
     assert [row.find("td").text for row in rows] == list(NAMES)
     first = three[0].timeline
     for row, each in zip(rows, three, strict=True):
