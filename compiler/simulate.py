@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sardonyx.compiler.chip_layers import layers_of
@@ -14,8 +14,9 @@ from sardonyx.passes.cleanup.lift_constants import LiftConstants
 from sardonyx.passes.journal import Journal
 from sardonyx.runtime_ops.accelerator.chip import Chip, GoboArray
 from sardonyx.runtime_ops.accelerator.energy import Energy
-from sardonyx.runtime_ops.accelerator.machine import array_takes
+from sardonyx.runtime_ops.accelerator.machine import array_takes, machine_of
 from sardonyx.runtime_ops.accelerator.timeline import Timeline, simulate
+from sardonyx.runtime_ops.accelerator.timing import weight_bits
 from sardonyx.runtime_ops.accelerator.work import Layer, Product
 from sardonyx.runtime_ops.errors import InputError
 
@@ -89,12 +90,24 @@ class Workload:
             self._layers[sizes] = self._at(*sizes)
         layers = self._layers[sizes]
         _check_compiled(self.model, chip, layers)
-        return Simulation(self.model, *sizes, simulate(chip, layers))
+        return Simulation(self.model, *sizes, simulate(chip, _as_read(chip, layers)))
 
     def _at(self, batch: int | None, sequence: int | None) -> list[Layer]:
         values = ChipValues(self.graph, self._sizes.at(batch, sequence))
         check_positions(values, sequence)
         return layers_of(values)
+
+
+def _as_read(chip: Chip, layers: Sequence[Layer]) -> list[Layer]:
+    """Layers without the places of outliers where a chip reads weights as plain floats: there an
+    outlier is a weight as all others, and layers of one shape take the same."""
+    machine, read = machine_of(chip), []
+    for layer in layers:
+        work = layer.work
+        if isinstance(work, Product) and weight_bits(machine, work) is not None:
+            work = replace(work, outliers=())
+        read.append(replace(layer, work=work))
+    return read
 
 
 def _check_compiled(model: Path, chip: Chip, layers: Sequence[Layer]) -> None:

@@ -12,6 +12,8 @@ from sardonyx.models import PackageMissing, minilm_l6
 from sardonyx.passes.weights import values_of
 from sardonyx.runtime_ops.accelerator.chip_file import changed, chip_names, load_chip
 from sardonyx.runtime_ops.accelerator.functional import transcode
+from sardonyx.runtime_ops.accelerator.timeline import simulate
+from sardonyx.runtime_ops.accelerator.work import Product
 from sardonyx.runtime_ops.errors import InputError
 from sardonyx.runtime_ops.gobo import GoboTensor
 from sardonyx.runtime_ops.ops import INPUTS, OPS
@@ -62,6 +64,17 @@ def test_weights_take_the_bytes_of_their_containers(l6):
         work = products[name]
         stored = work.table_bytes + work.container_bytes(work.k, work.outliers)
         assert stored == sum(map(len, transcode(tensor)))
+
+
+@pytest.mark.parametrize("name", ["tensorcore-like", "tpu-like", "eyeriss-like"])
+def test_outliers_are_weights_as_all_others_where_weights_are_floats(l6, name):
+    """Nothing depends on where they are, which `Workload` leaves out there."""
+    workload, chip = Workload(l6 / "gobo.onnx"), load_chip(name)
+    layers = [time.layer for time in workload.on(load_chip("gobo"), 1, 8).timeline.layers]
+    assert any(layer.work.outliers for layer in layers if isinstance(layer.work, Product))
+    found, expected = workload.on(chip, 1, 8).timeline, simulate(chip, layers)
+    assert (found.cycles, found.dram_bytes) == (expected.cycles, expected.dram_bytes)
+    assert found.energy.total == pytest.approx(expected.energy.total, rel=1e-12)  # other sums
 
 
 def test_gobo_multiplies_attention_on_its_vector_unit(l6):

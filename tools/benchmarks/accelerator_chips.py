@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import isqrt
 
 from sardonyx.compiler.simulate import Workload
@@ -85,20 +86,23 @@ def _gobo_ports(tiles: int) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Part:
-    """Seconds by what takes them, energy (J) by component."""
+    """What some layers take on a chip: seconds by what takes them, energy (J) by component."""
 
+    chip: Chip
     seconds: Counter[str]
     energy: Counter[str]
+    dram_bytes: int
 
 
-Runs = Mapping[str, Timeline]
-"""A chip's timelines of each scope."""
+Run = Mapping[str, Part]
+"""What a model takes on a chip, by scope."""
 
 
-def run(work: Workload, tokens: int, chip: Chip) -> dict[str, Timeline]:
+@lru_cache(maxsize=4096)
+def run(work: Workload, tokens: int, chip: Chip) -> Run:
     """A model on a chip, whole and its FC layers alone."""
     whole = work.on(chip, 1, tokens).timeline
-    return {SCOPES[0]: simulate(chip, fc_layers(whole)), SCOPES[1]: whole}
+    return {SCOPES[0]: part(simulate(chip, fc_layers(whole))), SCOPES[1]: part(whole)}
 
 
 def fc_layers(timeline: Timeline) -> list[Layer]:
@@ -128,7 +132,7 @@ def part(timeline: Timeline) -> Part:
     for time in timeline.layers:
         seconds[_takes(time)] += time.cycles / (timeline.chip.clock.value * 1e9)
         energy.update({name: pj * 1e-12 for name, pj in vars(time.energy).items()})
-    return Part(seconds, energy)
+    return Part(timeline.chip, seconds, energy, timeline.dram_bytes)
 
 
 def is_fc(time: LayerTime) -> bool:
@@ -155,18 +159,18 @@ class Point:
     chips: tuple[str, str]
 
 
-def compared(first: Runs, second: Runs) -> Point:
+def compared(first: Run, second: Run) -> Point:
     """A point, at the first chip's area (mm2) and bandwidth."""
     ratios, causes, reasons = {}, {}, {}
     for scope in SCOPES:
-        before, after = part(first[scope]), part(second[scope])
+        before, after = first[scope], second[scope]
         speed, energy = (f"{scope}, {figure}" for figure in FIGURES)
         ratios[speed] = before.seconds.total() / after.seconds.total()
         ratios[energy] = before.energy.total() / after.energy.total()
         causes[speed], taken = after.seconds.most_common(1)[0]
         reasons[speed] = (
             f"{taken / after.seconds.total():.0%} of its time is {causes[speed]}"
-            + _because(causes[speed], first[scope], second[scope])
+            + _because(causes[speed], before, after)
         )
         causes[energy], spent = after.energy.most_common(1)[0]
         reasons[energy] = f"{spent / after.energy.total():.0%} of its energy is {causes[energy]}"
@@ -181,7 +185,7 @@ def compared(first: Runs, second: Runs) -> Point:
     )
 
 
-def _because(cause: str, first: Timeline, second: Timeline) -> str:
+def _because(cause: str, first: Part, second: Part) -> str:
     """What the model says of the largest share of time."""
     if cause == "FC, compute-bound":
         units = macs_a_cycle(second.chip) / macs_a_cycle(first.chip)

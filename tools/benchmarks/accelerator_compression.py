@@ -9,7 +9,7 @@ from typing import Any
 from accelerator_chips import BANDWIDTHS, Point, compared, is_fc, run, scaled
 from accelerator_design import at
 from accelerator_models import workloads
-from accelerator_sweep import draw, table
+from accelerator_sweep import Grid, draw, summary, table
 from common import Target, console
 
 from sardonyx.compiler.simulate import Workload
@@ -31,7 +31,7 @@ def measure(options: argparse.Namespace) -> tuple[dict[str, Any], list[Target]]:
     """The sweep of each chip for each model at each length."""
     results: dict[str, Any] = {}
     targets: list[Target] = []
-    goals = {f"{c} {figure}": goal for c, goal in GOALS.items() for figure in ("speed", "energy")}
+    all_grids: dict[str, Grid] = {}
     with workloads(options) as found:
         for name, work in found.items():
             least = shrunk(work)
@@ -39,22 +39,23 @@ def measure(options: argparse.Namespace) -> tuple[dict[str, Any], list[Target]]:
                 f"{name}: its FC weights alone take {least:.2f} times fewer bytes in DRAM"
             )
             for tokens in options.tokens:
+                label = f"{name}, {tokens} tokens"
                 grids = {}
-                for chip, goal in GOALS.items():
-                    title = f"{name}, {tokens} tokens: {chip}{GOBO_MEMORY} beside {chip}"
+                for chip in GOALS:
+                    title = f"{label}: {chip}{GOBO_MEMORY} beside {chip}"
                     console.print(title)
-                    grids[chip], own = sweep(work, tokens, chip)
-                    targets += table(title, grids[chip], own, {"speed": goal, "energy": goal})
-                results[f"{name} {tokens}"] = {
-                    chip: [asdict(point) for point in points] for chip, points in grids.items()
-                }
+                    grids[f"{label}, {chip}"] = grid = sweep(work, tokens, chip)
+                    targets += table(title, grid)
+                results[label] = {title: asdict(grid) for title, grid in grids.items()}
+                all_grids |= grids
                 if options.plots:
                     path = options.plots / f"compression-{name}-{tokens}.png"
-                    draw(path, f"{name}, {tokens} tokens: compression alone", grids, goals)
+                    draw(path, f"{label}: compression alone", grids)
+    summary("compression alone: speed and energy, times as good", all_grids)
     return results, targets
 
 
-def sweep(work: Workload, tokens: int, name: str) -> tuple[list[Point], Point]:
+def sweep(work: Workload, tokens: int, name: str) -> Grid:
     """Points of a chip, and the one as its file has it."""
 
     def point(factor: float, rate: float) -> Point:
@@ -62,7 +63,8 @@ def sweep(work: Workload, tokens: int, name: str) -> tuple[list[Point], Point]:
         return compared(*(run(work, tokens, at(chip, rate)) for chip in chips))
 
     points = [point(factor, rate) for factor in FACTORS[name] for rate in BANDWIDTHS]
-    return points, point(1, load_chip(name).dram.bandwidth.value)
+    own = point(1, load_chip(name).dram.bandwidth.value)
+    return Grid(points, own, {"speed": GOALS[name], "energy": GOALS[name]})
 
 
 def shrunk(work: Workload) -> float:

@@ -6,9 +6,18 @@ import argparse
 from dataclasses import asdict
 from typing import Any
 
-from accelerator_chips import BANDWIDTHS, Point, compared, gobo_chips, run, scaled, with_fields
+from accelerator_chips import (
+    BANDWIDTHS,
+    SCOPES,
+    Point,
+    compared,
+    gobo_chips,
+    run,
+    scaled,
+    with_fields,
+)
 from accelerator_models import workloads
-from accelerator_sweep import KINDS, draw, table
+from accelerator_sweep import KINDS, Grid, draw, summary, table
 from common import Target, console, show
 
 from sardonyx.compiler.simulate import Workload
@@ -29,23 +38,23 @@ def measure(options: argparse.Namespace) -> tuple[dict[str, Any], list[Target]]:
     """The sweep of each model at each length."""
     results: dict[str, Any] = {}
     targets: list[Target] = []
+    grids: dict[str, Grid] = {}
     with workloads(options) as found:
         for name, work in found.items():
             for tokens in options.tokens:
-                title = f"{name}, {tokens} tokens: gobo beside tensorcore-like"
+                label = f"{name}, {tokens} tokens"
+                title = f"{label}: gobo beside tensorcore-like"
                 console.print(title)
                 points = [p for factor in FACTORS for p in sweep(work, tokens, factor)]
                 own = next(p for p in points if p.bandwidth == 25.6 and "8 units" in p.chips[0])
-                targets += table(title, points, own, GOALS)
+                grids[label] = Grid(points, own, GOALS)
+                targets += table(title, grids[label])
                 grown = lanes(work, tokens, title)
-                results[f"{name} {tokens}"] = {
-                    "points": [asdict(point) for point in points],
-                    "lanes": [asdict(point) for point in grown],
-                }
-                if options.plots:
-                    goals = {f"gobo {kind}": goal for kind, goal in GOALS.items()}
-                    path = options.plots / f"design-{name}-{tokens}.png"
-                    draw(path, title, {"gobo": points}, goals)
+                results[label] = asdict(grids[label]) | {"lanes": [asdict(p) for p in grown]}
+    title = "gobo beside tensorcore-like at equal area: speed and energy, times as good"
+    summary(title, grids)
+    if options.plots:
+        draw(options.plots / "design.png", title, grids)
     return results, targets
 
 
@@ -68,7 +77,7 @@ def at(chip: Chip, bandwidth: float) -> Chip:
 def fastest(work: Workload, tokens: int, area: float, factor: float, grown: int = 1) -> Chip:
     """The number of tiles that serves the model best at the chip's own bandwidth."""
     chips = gobo_chips(area, factor, grown)
-    return min(chips, key=lambda chip: work.on(chip, 1, tokens).timeline.seconds)
+    return min(chips, key=lambda chip: run(work, tokens, chip)[SCOPES[1]].seconds.total())
 
 
 def lanes(work: Workload, tokens: int, title: str) -> list[Point]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,53 +13,88 @@ from common import Target, show
 
 KINDS = tuple(f"{scope}, {figure}" for scope in SCOPES for figure in FIGURES)
 
-Goals = Mapping[str, float]
-"""The paper's ratio of each figure."""
+
+@dataclass(frozen=True)
+class Grid:
+    """Points over area and bandwidth, ``own``: of the chips as their files have them, and the
+    paper's ratio of each figure."""
+
+    points: Sequence[Point]
+    own: Point
+    goals: Mapping[str, float]
+
+    def goal(self, kind: str) -> float:
+        """The paper's ratio."""
+        return self.goals[kind.rpartition(", ")[2]]
+
+    def short(self, kind: str) -> Counter[str]:
+        """Points that fall short of it, by what takes most there."""
+        goal = self.goal(kind)
+        return Counter(p.causes[kind] for p in self.points if p.ratios[kind] < goal)
+
+    def holds(self, kind: str) -> str:
+        """How many points come to it."""
+        count = len(self.points)
+        return f"{count - self.short(kind).total()} of {count}"
 
 
-def table(title: str, points: Sequence[Point], own: Point, goals: Goals) -> list[Target]:
+def table(title: str, grid: Grid) -> list[Target]:
     """Print where the points come to the paper's ratios, and what stops those that do not.
 
-    The targets are those ratios at the best point.
+    The targets are those ratios on the chips as their files have them: the best of many points says
+    that a ratio can be had somewhere, not that it is what a chip gives.
     """
     rows, targets = [], []
     for kind in KINDS:
-        goal = goals[kind.rpartition(", ")[2]]
-        best = max(points, key=lambda point: point.ratios[kind])
-        short = Counter(point.causes[kind] for point in points if point.ratios[kind] < goal)
+        goal, own = grid.goal(kind), grid.own.ratios[kind]
+        best = max(grid.points, key=lambda point: point.ratios[kind])
+        causes = grid.short(kind).most_common(3)
         rows.append(
             (
                 kind,
                 f"{goal:g}",
-                f"{own.ratios[kind]:.2f}",
+                f"{own:.2f}",
+                grid.own.reasons[kind],
+                grid.holds(kind),
                 f"{best.ratios[kind]:.2f}: {best.area:.1f} mm2, {best.bandwidth:g} GB/s",
-                f"{len(points) - short.total()} of {len(points)}",
-                own.reasons[kind],
-                ", ".join(f"{cause} ({count})" for cause, count in short.most_common(3)),
+                ", ".join(f"{cause} ({count})" for cause, count in causes),
             )
         )
-        what = f"{title}: best {kind} over area and bandwidth"
-        targets.append(Target(what, best.ratios[kind], ">=", goal))
-    columns = ("figure", "recalled", "as the files", "best point", "points that hold")
-    show(title, (*columns, "as the files, because", "elsewhere it falls short for"), rows)
+        what = f"{title}: {kind}, as their files have them ({grid.holds(kind)} points hold)"
+        targets.append(Target(what, own, ">=", goal))
+    columns = ("figure", "recalled", "as the files", "because", "points that hold")
+    show(title, (*columns, "best point", "the others fall short for"), rows)
     return targets
 
 
-def draw(path: Path, title: str, grids: Mapping[str, Sequence[Point]], goals: Goals) -> None:
-    """A picture: a row of maps for each name, over area and bandwidth; stars where the paper's
-    ratios hold. ``goals``: by "name figure"."""
+def summary(title: str, grids: Mapping[str, Grid]) -> None:
+    """Print a row for each grid: the chips as their files have them, and the points around."""
+    rows = []
+    for name, grid in grids.items():
+        cells = []
+        for kind in KINDS:
+            ratios = [point.ratios[kind] for point in grid.points]
+            around = f"{min(ratios):.2f} to {max(ratios):.2f}; {grid.holds(kind)}"
+            cells.append(f"{grid.own.ratios[kind]:.2f} ({around})")
+        rows.append((name, " / ".join(f"{goal:g}" for goal in grid.goals.values()), *cells))
+    said = "as the files (least to most over area and bandwidth; points that hold)"
+    show(f"{title}; {said}", ("", "recalled", *KINDS), rows)
+
+
+def draw(path: Path, title: str, grids: Mapping[str, Grid]) -> None:
+    """A picture: a row of maps for each grid, over area and bandwidth; stars where the paper's
+    ratios hold."""
     from matplotlib.figure import Figure  # noqa: PLC0415  without --plots it need not be installed
 
-    figure = Figure(figsize=(4.6 * len(KINDS), 3.9 * len(grids) + 0.6), layout="constrained")
-    figure.suptitle(title)
+    figure = Figure(figsize=(3.2 * len(KINDS), 2.3 * len(grids) + 0.5), layout="constrained")
+    figure.suptitle(title, fontsize=10)
     axes = figure.subplots(len(grids), len(KINDS), squeeze=False)
-    for row, (name, points) in zip(axes, grids.items(), strict=True):
+    for row, (name, grid) in zip(axes, grids.items(), strict=True):
         for place, kind in zip(row, KINDS, strict=True):
-            goal = goals[f"{name} {kind.rpartition(', ')[2]}"]
-            _map(place, points, kind, goal)
-            place.set_title(f"{name}\n{kind}; star: at least {goal:g} (recalled)", fontsize=9)
+            _map(place, grid.points, kind, grid.goal(kind))
+            place.set_title(f"{name}\n{kind}; ★: {grid.goal(kind):g} or more", fontsize=7)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=85)
 
 
 def _map(axes: Any, points: Sequence[Point], kind: str, goal: float) -> None:
@@ -71,11 +107,11 @@ def _map(axes: Any, points: Sequence[Point], kind: str, goal: float) -> None:
         ratio = grid[row][column] = point.ratios[kind]
         star = " ★" if ratio >= goal else ""
         colour = "white" if ratio < goal / 2 else "black"
-        axes.text(column, row, f"{ratio:.2g}{star}", ha="center", va="center", fontsize=8, c=colour)
+        axes.text(column, row, f"{ratio:.2g}{star}", ha="center", va="center", fontsize=6, c=colour)
     axes.imshow(grid, origin="lower", aspect="auto", cmap="viridis", vmin=0, vmax=goal)
     axes.set_xticks(
-        range(len(areas)), [f"{area:.{0 if area > 99 else 1}f}" for area in areas], fontsize=8
+        range(len(areas)), [f"{area:.{0 if area > 99 else 1}f}" for area in areas], fontsize=6
     )
-    axes.set_yticks(range(len(rates)), [f"{rate:g}" for rate in rates], fontsize=8)
-    axes.set_xlabel("chip area, mm²", fontsize=8)
-    axes.set_ylabel("DRAM, GB/s", fontsize=8)
+    axes.set_yticks(range(len(rates)), [f"{rate:g}" for rate in rates], fontsize=6)
+    axes.set_xlabel("chip area, mm²", fontsize=6)
+    axes.set_ylabel("DRAM, GB/s", fontsize=6)
