@@ -1,6 +1,6 @@
 """The accelerator: what GOBO's chip computes, how long it takes, and where its promises hold.
 
-Five parts, each also alone (``--parts``):
+Six parts, each also alone (``--parts``):
 
 - *exactness*: GOBO's products in real MiniLM-L6 against the chip's definition, bit for bit: a
   scalar loop, on a sample of outputs of every product;
@@ -11,6 +11,7 @@ Five parts, each also alone (``--parts``):
   beside tensorcore-like at equal area, over chip area and DRAM bandwidth;
 - *compression*: the same of the chips tpu-like, eyeriss-like and tensorcore-like, with GOBO's
   compression in DRAM alone against without;
+- *formats*: MiniLM-L6 by recipes of floats, codebooks and integers: time, energy, cosine to FP32;
 - *time*: how long simulating BERT-base takes, its values and its cycles.
 
 *Design* and *compression* tell figures of the fully connected layers alone and of the whole model,
@@ -25,7 +26,7 @@ from pathlib import Path
 
 from common import arguments, run_parts
 
-PARTS = ("exactness", "systolic", "design", "compression", "time")
+PARTS = ("exactness", "systolic", "design", "compression", "formats", "time")
 
 
 def main() -> None:
@@ -38,6 +39,7 @@ def main() -> None:
     parser.add_argument("--scalesim", default=sys.executable, metavar="PYTHON")
     text = "outputs of each product that the scalar loop computes"
     parser.add_argument("--samples", type=int, default=64, help=text)
+    parser.add_argument("--sentences", type=int, default=256, help="of the cosines of *formats*")
     run_parts("accelerator", parser.parse_args())
 
 
