@@ -73,7 +73,9 @@ def _map(axes: Any, points: Sequence[Point], kind: str, goal: float) -> None:
         colour = "white" if ratio < goal / 2 else "black"
         axes.text(column, row, f"{ratio:.2g}{star}", ha="center", va="center", fontsize=8, c=colour)
     axes.imshow(grid, origin="lower", aspect="auto", cmap="viridis", vmin=0, vmax=goal)
-    axes.set_xticks(range(len(areas)), [f"{area:.{0 if area > 99 else 1}f}" for area in areas], fontsize=8)
+    axes.set_xticks(
+        range(len(areas)), [f"{area:.{0 if area > 99 else 1}f}" for area in areas], fontsize=8
+    )
     axes.set_yticks(range(len(rates)), [f"{rate:g}" for rate in rates], fontsize=8)
     axes.set_xlabel("chip area, mm²", fontsize=8)
     axes.set_ylabel("DRAM, GB/s", fontsize=8)

@@ -14,8 +14,8 @@ GOBO = (CHIPS / "gobo.toml").read_text()
 TECHNOLOGY = (CHIPS / "technology/45nm.toml").read_text()
 
 ORIGIN = re.compile(
-    "chosen: .|derived: .|GOBO \\(MICRO 2020\\)|Horowitz, .*ISSCC 2014|Dally, .*NIPS 2015|JESD79-[34]"
-    "|PCI Express 3.0|NVIDIA Tesla V100 whitepaper|Jouppi et al., .*ISCA 2017"
+    "chosen: .|derived: .|GOBO \\(MICRO 2020\\)|Horowitz, .*ISSCC 2014|Dally, .*NIPS 2015"
+    "|JESD79-[34]|PCI Express 3.0|NVIDIA Tesla V100 whitepaper|Jouppi et al., .*ISCA 2017"
     "|Mistry et al., IEDM 2007|Chen et al., .*JSSC 2017|NanGate 45 nm"
 )
 
