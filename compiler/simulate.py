@@ -112,15 +112,16 @@ def _as_read(chip: Chip, layers: Sequence[Layer]) -> list[Layer]:
 
 def _check_compiled(model: Path, chip: Chip, layers: Sequence[Layer]) -> None:
     """Refuse a model of which a chip's array can take no weight."""
-    weights = [layer.work for layer in layers if isinstance(layer.work, Product)]
-    weights = [work for work in weights if work.constant]
-    if any(array_takes(chip, work) for work in weights):
+    weights = [
+        (layer.node, layer.work)
+        for layer in layers
+        if isinstance(layer.work, Product) and layer.work.constant
+    ]
+    if any(array_takes(chip, work) for _, work in weights):
         return
     if isinstance(chip.array, GoboArray):
+        _check_indices(model, chip, chip.array.index_bits.value, weights)
         recipes = "gobo, gobo4 or gobo-roberta"
-        codebooks = [work.bits for work in weights if work.format == "codebook"]
-        if codebooks:
-            recipes = f"NAME, one whose indices have at most {chip.array.index_bits.value} bits"
     elif "float32" in chip.array.arithmetic:
         recipes = "gobo or float"
     else:
@@ -129,3 +130,16 @@ def _check_compiled(model: Path, chip: Chip, layers: Sequence[Layer]) -> None:
         f"'{model}' holds no weight that the array of chip '{chip.name}' multiplies: compile "
         f"its source with --recipe {recipes}"
     )
+
+
+def _check_indices(
+    model: Path, chip: Chip, width: int, weights: Sequence[tuple[str, Product]]
+) -> None:
+    """Refuse a model all of whose indices are wider than a chip's."""
+    for node, work in weights:
+        if work.format == "codebook":
+            raise InputError(
+                f"'{model}': the weight of '{node}' has indices of {work.bits} bits, and chip "
+                f"'{chip.name}' takes {width}: compile its source with fewer bits, as --recipe "
+                f"gobo does, or give the chip a larger array.index_bits"
+            )

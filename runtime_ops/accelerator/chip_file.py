@@ -114,8 +114,10 @@ _MISTAKES = {
 
 
 def _mistake(error: ValidationError) -> str:
-    """The first mistake of a file: the field and what is wrong with it."""
-    first = error.errors()[0]
+    """A mistake of a file: the field and what is wrong with it. A field that there is not comes
+    first, as one that is missing may be that, misspelt."""
+    errors = error.errors()
+    first = next((each for each in errors if each["type"] == "extra_forbidden"), errors[0])
     # pydantic puts the kind of array behind "array"; the file does not
     place = [p for i, p in enumerate(first["loc"]) if not (i == 1 and first["loc"][0] == "array")]
     other = f"{{field}}: {first['msg'].replace('Input should', 'should')} (got {{input!r}})"

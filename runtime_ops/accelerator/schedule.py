@@ -3,19 +3,23 @@
 The cost of a layer is its cycles and a sixteenth of those in which DRAM works, so that of two
 tilings that are nearly as fast, the one that moves less wins.
 
-Sizes are powers of two times the array's own, or all there is. Of each depth, width, order and
-split, the two tallest tiles that fit are timed; lower ones arrive sooner, which gains BERT-base
-less than a thousandth. Where none fits, the array's own sizes are halved until one does. Outliers
-are left out of this search, but not of what must fit.
+Which tilings there are depends on the array and the shape of the product, not on the buffers or on
+how weights are stored, so that a larger buffer, a faster memory or smaller weights never raise the
+least cost. Rows are a power of two of equal parts; depth and columns are such parts too, or a
+third of one, or the array's own sizes times a power of two. A bound tells which tilings need not be
+timed. Outliers are left out of the cost, but not of what must fit.
 """
 
 import math
 from collections.abc import Iterable, Iterator
+from copy import copy
 from dataclasses import replace
 from functools import lru_cache
-from itertools import islice
-from math import lcm
+from heapq import heapify, heappop, heappush
+from itertools import product as cartesian
+from itertools import tee
 
+from sardonyx.runtime_ops.accelerator.arrays import Tile, compute_cycles
 from sardonyx.runtime_ops.accelerator.machine import (
     SUM_BYTES,
     Gobo,
@@ -27,13 +31,12 @@ from sardonyx.runtime_ops.accelerator.machine import (
     TensorCore,
     Tiling,
 )
-from sardonyx.runtime_ops.accelerator.timing import Phase, Plan, Traffic
+from sardonyx.runtime_ops.accelerator.timing import Phase, Plan, Traffic, weight_bits
 from sardonyx.runtime_ops.accelerator.work import COLUMNS, Product
 from sardonyx.runtime_ops.errors import InputError
 
 _MOVING = 1 / 16
-_TALLEST = 2
-_HALVINGS = 12
+_SHARE = 16
 
 
 def cost_of(phases: Iterable[tuple[int, Phase]]) -> float:
@@ -43,54 +46,124 @@ def cost_of(phases: Iterable[tuple[int, Phase]]) -> float:
 
 def least_cost(machine: Machine, product: Product, kept: Kept, room: int) -> float:
     """Cost of a product without its outliers under its best tiling; infinite where none fits."""
-    ranked = _ranked(machine, *_plain(product, kept, room))
-    return ranked[0][0] if ranked else math.inf
+    plain = replace(product, outliers=(), table_bytes=0)
+    fitting = (
+        cost
+        for cost, tiling in _ranked(machine, plain, kept)
+        if _fits(machine, plain, kept, room, tiling)
+    )
+    return next(fitting, math.inf)
 
 
 def tiling_of(machine: Machine, product: Product, kept: Kept, room: int) -> Tiling:
-    """The fastest tiling of a product whose tiles of A may take ``room`` bytes of their buffer.
+    """The best tiling of a product whose tiles of A may take ``room`` bytes of their buffer.
 
     Raises InputError where the buffers hold not one tile.
     """
-    for _, tiling in _ranked(machine, *_plain(product, kept, room)):
+    for _, tiling in _ranked(machine, replace(product, outliers=(), table_bytes=0), kept):
         if _fits(machine, product, kept, room, tiling):
             return tiling
     raise InputError(_too_small(machine, product, kept, room))
 
 
-def _plain(product: Product, kept: Kept, room: int) -> tuple[Product, Kept, int]:
-    """A product without what differs between products of a shape, and no more room than of use."""
-    whole = 2 * product.m * product.k * product.activation_bytes
-    return replace(product, outliers=(), table_bytes=0), kept, min(room, whole)
+def _ranked(machine: Machine, product: Product, kept: Kept) -> Iterator[tuple[float, Tiling]]:
+    """Costs and tilings that fit an activation buffer of their own, the best first."""
+    return copy(_ranking(machine, product, kept))
 
 
-@lru_cache(maxsize=1024)
-def _ranked(
-    machine: Machine, product: Product, kept: Kept, room: int
-) -> tuple[tuple[float, Tiling], ...]:
-    """Tilings that fit and their costs, the best first."""
-    for halvings in range(_HALVINGS):
-        found = list(_candidates(machine, product, kept, room, halvings))
-        if found:
-            plans = ((Plan(machine, product, tiling, kept), tiling) for tiling in found)
-            costs = [(cost_of(plan.phases(True, Traffic())), tiling) for plan, tiling in plans]
-            return tuple(sorted(costs, key=lambda pair: pair[0]))
-    return ()
+@lru_cache(maxsize=256)
+def _ranking(machine: Machine, product: Product, kept: Kept) -> Iterator[tuple[float, Tiling]]:
+    """`_ranked`, made as far as it was needed; only copies of it may be advanced."""
+    (shared,) = tee(_best_first(machine, product, kept), 1)
+    return shared
 
 
-def _candidates(
-    machine: Machine, product: Product, kept: Kept, room: int, halvings: int
-) -> Iterator[Tiling]:
+def _best_first(machine: Machine, product: Product, kept: Kept) -> Iterator[tuple[float, Tiling]]:
+    """Times a tiling when its bound is the least of what is left."""
+    room = machine.capacity.activations
+    found = (t for t in _tilings(machine, product) if _fits(machine, product, kept, room, t))
+    queue = [
+        (bound(machine, product, tiling, kept), False, number, tiling)
+        for number, tiling in enumerate(found)
+    ]
+    heapify(queue)
+    while queue:
+        least, timed, number, tiling = heappop(queue)
+        if timed:
+            yield least, tiling
+        else:
+            plan = Plan(machine, product, tiling, kept)
+            heappush(queue, (cost_of(plan.phases(True, Traffic())), True, number, tiling))
+
+
+def bound(machine: Machine, product: Product, tiling: Tiling, kept: Kept) -> float:
+    """What a tiling costs at least: all that the array does between the first tiles that come in
+    and the last that goes out, or all that DRAM moves."""
+    blocks = (0,) * -(-tiling.columns // COLUMNS)
+    tile = Tile(tiling.rows, tiling.depth, tiling.columns, blocks)
+    whole = product.m // tiling.rows * (product.n // tiling.columns)
+    compute = compute_cycles(machine, product, tile, tiling.split)
+    compute *= product.count * whole * (product.k // tiling.depth)
+    dram, edges = _dram_cycles(machine, product, tiling, kept)
+    return max(compute + edges, dram) + dram * _MOVING
+
+
+def _dram_cycles(
+    machine: Machine, product: Product, tiling: Tiling, kept: Kept
+) -> tuple[float, float]:
+    """Cycles of DRAM at least, and those for the first tiles of A and W and the last result alone.
+    The first weights came before."""
+    rows = -(-product.m // tiling.rows)
+    columns = -(-product.n // tiling.columns)
+    depth = -(-product.k // tiling.depth)
+    first = last = moved = moves = 0
+    if not kept.inputs:
+        stays = depth == 1 and (tiling.outer == "rows" or rows == 1)
+        again = 1 if stays else columns
+        moved += again * product.m * product.k * product.activation_bytes
+        moves = again * rows * depth
+        first += tiling.rows * tiling.depth * product.activation_bytes
+    if not kept.weights:
+        stays = depth == 1 and (tiling.outer == "columns" or columns == 1)
+        again = 1 if stays else rows
+        weights, bits = again * product.k * product.n, 8 * product.activation_bytes
+        if product.constant:
+            weights -= tiling.depth * tiling.columns
+            bits = weight_bits(machine, product) or product.bits
+        else:
+            first += tiling.depth * tiling.columns * product.activation_bytes
+        moved += weights * bits // 8
+        moves = max(moves, again * columns * depth - product.constant)
+    if not kept.outputs:
+        moved += product.m * product.n * product.output_bytes
+        moves = max(moves, rows * columns)
+        end = (product.m - (rows - 1) * tiling.rows) * (product.n - (columns - 1) * tiling.columns)
+        last = end * product.output_bytes
+    cycle = machine.memory.rate.denominator / machine.memory.rate.numerator
+    alone = machine.memory.latency * (bool(first) + bool(last)) + (first + last) * cycle
+    return product.count * (machine.memory.latency * moves + moved * cycle), alone
+
+
+def _tilings(machine: Machine, product: Product) -> Iterator[Tiling]:
     rows = sorted({-(-product.m // (1 << shift)) for shift in range(product.m.bit_length())})
     for split in _splits(machine):
-        deep, wide = _own_sizes(machine, product, split, halvings)
-        for depth in _sizes(product.k, deep):
-            for columns in _sizes(product.n, wide):
-                tiles = (Tiling(each, depth, columns, "columns", split) for each in rows[::-1])
-                fitting = (tile for tile in tiles if _fits(machine, product, kept, room, tile))
-                for tiling in islice(fitting, _TALLEST):
-                    yield tiling
-                    yield replace(tiling, outer="rows")
+        for (depth, columns), each in cartesian(_faces(machine, product, split), rows):
+            tiling = Tiling(each, depth, columns, "columns", split)
+            yield tiling
+            if each < product.m and columns < product.n:
+                yield replace(tiling, outer="rows")
+
+
+def _faces(machine: Machine, product: Product, split: int) -> list[tuple[int, int]]:
+    """Depth and columns of tiles, those of the smallest first.
+
+    GOBO's sums are of all of K: those of a part would meet the centroids once for each part. Its
+    columns are whole blocks of 16.
+    """
+    deep, wide = _own_sizes(machine, product, split)
+    if isinstance(machine.array, Gobo):
+        return [(deep, columns) for columns in _sizes(product.n, wide, COLUMNS)]
+    return list(cartesian(_sizes(product.k, deep), _sizes(product.n, wide)))
 
 
 def _splits(machine: Machine) -> list[int]:
@@ -102,31 +175,32 @@ def _splits(machine: Machine) -> list[int]:
             return [1]
 
 
-def _own_sizes(machine: Machine, product: Product, split: int, halvings: int) -> tuple[int, int]:
-    """Depth and columns that fill the array once, halved; of a codebook, whole sub-matrices.
-
-    GOBO's sums are of all of K: those of a part would meet the centroids once for each part.
-    """
+def _own_sizes(machine: Machine, product: Product, split: int) -> tuple[int, int]:
+    """Depth and columns that fill the array once."""
     match machine.array:
         case Gobo(tiles=tiles):
-            return product.k, COLUMNS * max(1, tiles // split >> halvings)
+            return product.k, COLUMNS * (tiles // split)
         case TensorCore(depth=depth, columns=columns):
-            sizes = depth, columns
+            return depth, columns
         case Systolic(rows=rows, columns=columns):
-            sizes = rows, columns
+            return rows, columns
         case RowStationary() as pes:
-            sizes = pes.depth * split, pes.width * (pes.rows // split)
+            return pes.depth * split, pes.width * (pes.rows // split)
         case Lanes(lanes):
-            sizes = 1, lanes
-    unit = COLUMNS if product.format == "codebook" else 1
-    deep, wide = (max(1, size >> halvings) for size in sizes)
-    return lcm(deep, unit), lcm(wide, unit)
+            return 1, lanes
 
 
-def _sizes(extent: int, own: int) -> list[int]:
-    """``own`` times powers of two below ``extent``, and ``extent``."""
-    sizes = [own << power for power in range(max(1, (extent // own).bit_length()))]
-    return [size for size in sizes if size < extent] + [extent]
+def _sizes(extent: int, own: int, unit: int = 1) -> list[int]:
+    """Sizes of tiles along an axis, in whole ``unit``s but for ``extent``: ``own`` times powers of
+    two; parts of ``extent``, a power of two or three times one where three divides it, down to a
+    share of ``own``."""
+    shifts = range(extent.bit_length())
+    sizes = {own << shift for shift in shifts}
+    parts = (1, 3) if extent % 3 == 0 else (1,)
+    sizes |= {-(-extent // (part << shift)) for part in parts for shift in shifts}
+    least = min(own, extent) // _SHARE
+    whole = {unit * -(-size // unit) for size in sizes if size >= least}
+    return sorted(size for size in whole if size < extent) + [extent]
 
 
 def _fits(machine: Machine, product: Product, kept: Kept, room: int, tiling: Tiling) -> bool:
@@ -158,8 +232,7 @@ def _weight_tile(machine: Machine, product: Product, tiling: Tiling) -> int:
 
 def _too_small(machine: Machine, product: Product, kept: Kept, room: int) -> str:
     split = _splits(machine)[-1]
-    deep, wide = _own_sizes(machine, product, split, _HALVINGS - 1)
-    smallest = Tiling(1, min(deep, product.k), min(wide, product.n), "columns", split)
+    smallest = Tiling(1, *_faces(machine, product, split)[0], "columns", split)
     lacking = [
         f"buffers.{name}.capacity is {capacity} bytes, but two of the smallest tiles of a "
         f"{product.m} x {product.k} x {product.n} product take {needed}"

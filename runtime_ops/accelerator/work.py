@@ -49,18 +49,30 @@ class Product:
         return _ACTIVATION_BYTES[self.format]
 
     def blocks(self, first: int, columns: int) -> tuple[int, ...]:
-        """Outliers of the blocks of 16 that hold ``columns`` columns from ``first`` on."""
-        start = first // COLUMNS
-        count = -(-columns // COLUMNS)
-        return self.outliers[start : start + count] if self.outliers else (0,) * count
+        """Outliers of the blocks of 16 that ``columns`` columns from ``first`` on are cut in; those
+        of a block that lies across two of W are taken to be spread evenly in these."""
+        starts = range(first, first + columns, COLUMNS)
+        if not self.outliers:
+            return (0,) * len(starts)
+        if first % COLUMNS == 0:
+            return self.outliers[first // COLUMNS :][: len(starts)]
+        ends = [*starts[1:], first + columns]
+        return tuple(self._before(b) - self._before(a) for a, b in zip(starts, ends, strict=True))
+
+    def _before(self, column: int) -> int:
+        """Outliers of all columns before one."""
+        if column >= self.n:
+            return sum(self.outliers)
+        block, part = divmod(column, COLUMNS)
+        return sum(self.outliers[:block]) + self.outliers[block] * part // COLUMNS
 
     def container_bytes(self, depth: int, blocks: tuple[int, ...]) -> int:
         """Bytes in DRAM of ``depth`` rows of column blocks with these outliers in all of K.
 
-        A codebook is stored in sub-matrices of 16 x 16 with padded edges: a count (1 byte), the
-        indices, the outliers (place and FP32 value: 5 bytes). A second count byte, of sub-matrices
-        with more than 254 outliers, is not counted. Of part of K, outliers are taken to be spread
-        evenly.
+        A codebook is stored in sub-matrices of 16 x 16 with padded edges, each tile of W in its
+        own, as tiles are known when a model is loaded: a count (1 byte), the indices, the outliers
+        (place and FP32 value: 5 bytes). A second count byte, of sub-matrices with more than 254
+        outliers, is not counted. Of part of K, outliers are taken to be spread evenly.
         """
         indices = 1 + _CELLS * self.bits // 8
         outliers = -(-sum(blocks) * depth // self.k)

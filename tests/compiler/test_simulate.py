@@ -113,7 +113,7 @@ def test_a_model_not_compiled_for_a_chip(l6, chip):
 def test_wider_indices_than_a_chip_takes(l6):
     chip = changed(load_chip("gobo"), "array.index_bits", 3)
     assert Workload(l6 / "gobo.onnx").on(chip, 1, 8).weights_on_vector == 0
-    with pytest.raises(InputError, match="one whose indices have at most 3 bits"):
+    with pytest.raises(InputError, match=r"gobo4.onnx': .*query.* of 4 bits, .*'gobo' takes 3: "):
         Workload(l6 / "gobo4.onnx").on(chip, 1, 8)
 
 
@@ -159,6 +159,32 @@ def test_a_quantized_file(minilm_int8):
     weights = [time.layer.work for time in found.timeline.layers if time.unit == "array"]
     assert len(weights) == 18
     assert {(work.format, work.bits) for work in weights} == {("int8", 8)}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("recipe", "in_floats"), [("int8-kl", 12), ("peg", 0)])
+def test_where_a_quantized_minilm_runs(l6, tmp_path, recipe, in_floats):
+    """Weights are codes, on the array. Products of two activations are too by peg; by int8-kl they
+    stay in floats, and all of their cost is the vector unit's."""
+    model = onnx.load(l6 / "float.onnx")
+    compiled = compile(model, recipe, verify="off", random_calibration=2)
+    compiled.save(tmp_path / "m.onnx")
+    chip = load_chip("tpu-like-int8")
+    found = Workload(tmp_path / "m.onnx").on(chip, 1, 32)
+    assert (found.weights_on_vector, found.attention_on_vector) == (0, in_floats)
+    products = [time for time in found.timeline.layers if time.macs]
+    attention = [time for time in products if not time.layer.work.constant]
+    assert len(attention) == 2 * LAYERS
+    assert found.timeline.macs == LAYERS * 32 * (4 * WIDTH**2 + 2 * WIDTH * FFN + 2 * 32 * WIDTH)
+    lanes = chip.vector.lanes.value
+    for time in attention:
+        if in_floats:
+            assert (time.unit, time.layer.work.format) == ("vector", "float32")
+            assert time.compute_cycles >= time.macs / lanes
+            # an FP32 multiplication and addition
+            assert time.energy.vector == pytest.approx(time.macs * (3.7 + 0.9))
+        else:
+            assert (time.unit, time.layer.work.format) == ("array", "int8")
 
 
 @pytest.fixture(scope="module")

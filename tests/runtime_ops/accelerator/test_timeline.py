@@ -184,8 +184,8 @@ def test_the_host_costs_its_link_and_its_time(work):
 
 
 def test_a_chip_too_small_for_a_model():
-    chip = changed(load_chip("tensorcore-like"), "buffers.weights.capacity", 16)
-    expected = r"'tensorcore-like' .* 'a': buffers\.weights\.capacity is 16 "
+    chip = changed(load_chip("tensorcore-like"), "buffers.weights.capacity", 4)
+    expected = r"'tensorcore-like' .* 'a': buffers\.weights\.capacity is 4 "
     with pytest.raises(InputError, match=expected):
         simulate(chip, [dense("a", 8, 64, 64)])
 

@@ -32,6 +32,14 @@ def test_parts_of_k_share_the_outliers():
     assert product.blocks(16, 16) == (6,)
 
 
+def test_tiles_of_any_columns_share_the_outliers():
+    """Of blocks across two of W: 12 and then the other 4 columns of the first, 9 of the second."""
+    product = Product(1, 16, 25, True, "codebook", 3, outliers=(8, 9))
+    assert product.blocks(0, 12) == (8,)
+    assert product.blocks(12, 13) == (2 + 9,)
+    assert product.blocks(4, 20) == (6 + 2, 2)
+
+
 @pytest.mark.parametrize(
     ("name", "nbytes"), [("float32", 4), ("codebook", 4), ("int8", 1), ("int16", 2)]
 )
