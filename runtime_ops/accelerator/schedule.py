@@ -7,7 +7,9 @@ Which tilings there are depends on the array and the shape of the product, not o
 how weights are stored, so that a larger buffer, a faster memory or smaller weights never raise the
 least cost. Rows are a power of two of equal parts; depth and columns are such parts too, or a
 third of one, or the array's own sizes times a power of two. A bound tells which tilings need not be
-timed. Outliers are left out of the cost, but not of what must fit.
+timed. Outliers are left out of the cost, but not of what must fit. So are the first weights, which
+come during the layer before: the first layer of all has none, and larger first tiles may cost it
+some cycles.
 """
 
 import math
