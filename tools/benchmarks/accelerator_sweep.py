@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,10 @@ from accelerator_chips import FIGURES, SCOPES, Point
 from common import Target, show
 
 KINDS = tuple(f"{scope}, {figure}" for scope in SCOPES for figure in FIGURES)
+
+
+_COLOURS = 64
+"""Of a picture: enough for its maps, and a third of the bytes."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,7 @@ def draw(path: Path, title: str, grids: Mapping[str, Grid]) -> None:
     """A picture: a row of maps for each grid, over area and bandwidth; stars where the paper's
     ratios hold."""
     from matplotlib.figure import Figure  # noqa: PLC0415  without --plots it need not be installed
+    from PIL import Image  # noqa: PLC0415  comes with it
 
     figure = Figure(figsize=(3.2 * len(KINDS), 2.3 * len(grids) + 0.5), layout="constrained")
     figure.suptitle(title, fontsize=10)
@@ -94,7 +100,9 @@ def draw(path: Path, title: str, grids: Mapping[str, Grid]) -> None:
             _map(place, grid.points, kind, grid.goal(kind))
             place.set_title(f"{name}\n{kind}; ★: {grid.goal(kind):g} or more", fontsize=7)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=85)
+    drawn = BytesIO()
+    figure.savefig(drawn, dpi=85)
+    Image.open(drawn).quantize(_COLOURS).save(path, optimize=True)
 
 
 def _map(axes: Any, points: Sequence[Point], kind: str, goal: float) -> None:
@@ -107,7 +115,7 @@ def _map(axes: Any, points: Sequence[Point], kind: str, goal: float) -> None:
         ratio = grid[row][column] = point.ratios[kind]
         star = " ★" if ratio >= goal else ""
         colour = "white" if ratio < goal / 2 else "black"
-        axes.text(column, row, f"{ratio:.2g}{star}", ha="center", va="center", fontsize=6, c=colour)
+        axes.text(column, row, f"{ratio:.3g}{star}", ha="center", va="center", fontsize=6, c=colour)
     axes.imshow(grid, origin="lower", aspect="auto", cmap="viridis", vmin=0, vmax=goal)
     axes.set_xticks(
         range(len(areas)), [f"{area:.{0 if area > 99 else 1}f}" for area in areas], fontsize=6
