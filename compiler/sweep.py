@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 from sardonyx.compiler.simulate import Simulation, Workload
 from sardonyx.models.optional import optional
@@ -14,6 +15,9 @@ from sardonyx.runtime_ops.accelerator.chip_file import changed
 from sardonyx.runtime_ops.errors import InputError
 
 _SIZES = ("batch", "sequence")
+
+_WIDE = 10
+"""Times the least value that the largest is where an axis is logarithmic."""
 
 
 @dataclass(frozen=True)
@@ -110,12 +114,27 @@ def plot(path: Path, points: Sequence[Point], form: str) -> None:
         timelines = [point.simulation.timeline for point in line]
         panels[0].plot(x, [1e3 * t.seconds for t in timelines], marker="o", label=label)
         panels[1].plot(x, [1e-9 * t.energy.total for t in timelines], marker="o", label=label)
+    values = sorted({point.settings[field] for point in points})
     for panel, what in zip(panels, ("time (ms)", "energy (mJ)"), strict=True):
-        panel.set(xlabel=field, ylabel=what, ylim=(0, None))
+        if values[0] > 0 and values[-1] >= _WIDE * values[0]:
+            panel.set_xscale("log")
+            panel.set_xticks(values, [f"{value:g}" for value in values])
+            panel.minorticks_off()
+        panel.set(xlabel=_named(points[0].simulation.chip, field), ylabel=what, ylim=(0, None))
         panel.grid(alpha=0.3)
     panels[0].legend()
     figure.suptitle(points[0].simulation.model.name)
     figure.savefig(path, format=form, dpi=120)
+
+
+def _named(chip: Chip, field: str) -> str:
+    """A field and its unit."""
+    if field in _SIZES:
+        return field
+    constant: Any = chip.model_dump()
+    for part in field.split("."):
+        constant = constant[part]
+    return f"{field} ({constant['unit']})"
 
 
 def _lines(points: Sequence[Point], field: str) -> dict[str, list[Point]]:

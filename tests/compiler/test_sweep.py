@@ -64,6 +64,16 @@ def test_plot(workload, tmp_path, form, start):
     assert (tmp_path / "plot").read_bytes().startswith(start)
 
 
+def test_a_plot_over_a_wide_range(workload, tmp_path):
+    """Its axis is logarithmic, has a tick a value, and says the unit."""
+    pytest.importorskip("matplotlib")
+    axes = [Axis("dram.bandwidth", (1.6, 25.6, 102.4))]
+    plot(tmp_path / "plot", list(sweep(workload, [load_chip("tpu-like")], axes, 1, 8)), "svg")
+    drawn = (tmp_path / "plot").read_text(encoding="utf-8")
+    for text in ("dram.bandwidth (GB/s)", "1.6", "25.6", "102.4"):
+        assert f"<!-- {text} -->" in drawn
+
+
 def test_an_axis_as_it_is_written():
     assert parse_axis("dram.bandwidth=10,2.5") == Axis("dram.bandwidth", (10.0, 2.5))
 
