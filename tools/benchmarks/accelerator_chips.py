@@ -86,12 +86,14 @@ def _gobo_ports(tiles: int) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Part:
-    """What some layers take on a chip: seconds by what takes them, energy (J) by component."""
+    """What some layers take on a chip: seconds by what takes them, energy (J) by component.
+    ``utilization``: of the array, in the FC layers among them."""
 
     chip: Chip
     seconds: Counter[str]
     energy: Counter[str]
     dram_bytes: int
+    utilization: float
 
 
 Run = Mapping[str, Part]
@@ -132,7 +134,10 @@ def part(timeline: Timeline) -> Part:
     for time in timeline.layers:
         seconds[_takes(time)] += time.cycles / (timeline.chip.clock.value * 1e9)
         energy.update({name: pj * 1e-12 for name, pj in vars(time.energy).items()})
-    return Part(timeline.chip, seconds, energy, timeline.dram_bytes)
+    dense = [time for time in timeline.layers if is_fc(time)]
+    peak = sum(time.cycles for time in dense) * macs_a_cycle(timeline.chip)
+    utilization = sum(time.macs for time in dense) / peak
+    return Part(timeline.chip, seconds, energy, timeline.dram_bytes, utilization)
 
 
 def is_fc(time: LayerTime) -> bool:
@@ -190,7 +195,10 @@ def _because(cause: str, first: Part, second: Part) -> str:
     if cause == "FC, compute-bound":
         units = macs_a_cycle(second.chip) / macs_a_cycle(first.chip)
         terms = f"{units:.2f} times as many" if units != 1 else "as many"
-        return f", where {terms} of a product's terms are done in a cycle as without GOBO"
+        return (
+            f", where at best {terms} of a product's terms are done in a cycle as without GOBO; "
+            f"the array is used to {second.utilization:.0%}, without GOBO to {first.utilization:.0%}"
+        )
     if cause == "FC, memory-bound":
         fewer = first.dram_bytes / second.dram_bytes
         return (
