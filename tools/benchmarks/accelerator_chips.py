@@ -195,9 +195,10 @@ def _because(cause: str, first: Part, second: Part) -> str:
     if cause == "FC, compute-bound":
         units = macs_a_cycle(second.chip) / macs_a_cycle(first.chip)
         terms = f"{units:.2f} times as many" if units != 1 else "as many"
+        used, before = second.utilization, first.utilization
         return (
             f", where at best {terms} of a product's terms are done in a cycle as without GOBO; "
-            f"the array is used to {second.utilization:.0%}, without GOBO to {first.utilization:.0%}"
+            f"the array is used to {used:.0%}, without GOBO to {before:.0%}"
         )
     if cause == "FC, memory-bound":
         fewer = first.dram_bytes / second.dram_bytes
