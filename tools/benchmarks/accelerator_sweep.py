@@ -21,8 +21,8 @@ _COLOURS = 64
 
 @dataclass(frozen=True)
 class Grid:
-    """Points over area and bandwidth, ``own``: of the chips as their files have them, and the
-    paper's ratio of each figure."""
+    """Points over area and bandwidth, ``own``: of the chips as their files have them (GOBO's with
+    as many tiles as the other's area holds), and the paper's ratio of each figure."""
 
     points: Sequence[Point]
     own: Point
