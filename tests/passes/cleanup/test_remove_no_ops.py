@@ -245,16 +245,19 @@ def test_an_output_keeps_what_is_known_of_its_sizes(text_model):
       p = Pad (X, ones)
       s = Shape (p)
       b = Gather (s, first)
-      n = Gather (s, end)
-      t = Concat <axis = 0> (b, two, n)
+      r = Shape (p)
+      n = Gather (r, end)
+      m = Unsqueeze (n, first)
+      t = Concat <axis = 0> (b, two, m)
       Y = Reshape (p, t)
       Z = Gather (t, last)
     }"""
     model = text_model(
         text,
+        opset=13,
         ones=np.array([0, 1, 0, 0, 0, 0]),
         first=np.array([0]),
-        end=np.array([2]),
+        end=np.array(2),
         two=np.array([2]),
         last=np.array(-1),
     )
