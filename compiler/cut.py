@@ -84,7 +84,10 @@ def cut(regions: list[Region], around: Surroundings) -> Pair:
     after = [record for region in regions for record in region.after]
     known = operands([*before, *after])
     apart = [regions] if around.exact else [[region] for region in regions]
-    between = {id(r.node): r for held in apart for r in _between(held, around.changed)}
+    own = {id(record.node) for record in (*before, *after)}
+    # what others make exactly as before, these may be computed through, in one operator set
+    fixed = own if around.exact and around.sizes.opset == around.graph.opset else around.changed
+    between = {id(r.node): r for held in apart for r in _between(held, fixed)}
     shared = list(between.values())
     cuts = [
         _Cut([*before, *shared], around, around.sizes.opset, around.stand_in, known),
@@ -94,9 +97,9 @@ def cut(regions: list[Region], around: Surroundings) -> Pair:
     return Pair(one, other, outputs, cuts[0].values | cuts[1].values)
 
 
-def _between(regions: list[Region], changed: Set[int]) -> list[Record]:
-    """Nodes, near and unchanged, by which values that regions read depend on each other, so that
-    they cannot be made up apart; and those by which they read what they make themselves."""
+def _between(regions: list[Region], fixed: Set[int]) -> list[Record]:
+    """Nodes, near and none of ``fixed``, by which values that regions read depend on each other, so
+    that they cannot be made up apart; and those by which they read what they make themselves."""
     records = [record for region in regions for record in region.records]
     made = {tensor.name for record in records for tensor in record.outputs}
     read = {t.name: t for record in records for t in record.inputs if t.name not in made}
@@ -104,7 +107,7 @@ def _between(regions: list[Region], changed: Set[int]) -> list[Record]:
     found: dict[int, Record] = {}
 
     def depends(tensor: gs.Tensor, steps: int) -> bool:
-        if not tensor.inputs or steps == 0 or id(tensor.inputs[0]) in changed:
+        if not tensor.inputs or steps == 0 or id(tensor.inputs[0]) in fixed:
             return False
         (node,) = tensor.inputs
         if bodies(node):  # it reads more than its inputs

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import onnx
@@ -109,8 +109,19 @@ class _Scope:
         list.__setitem__(maker.outputs, slot, y)
         list.clear(x.inputs)
         list.append(y.inputs, maker)
+        y.shape = _dims_of_either(x.shape, y.shape)
         return True
 
+
+def _dims_of_either(inferred: _Dims, declared: _Dims) -> _Dims:
+    """What is known of the dimensions of one value, a number before a name."""
+    if inferred is None or declared is None or len(inferred) != len(declared):
+        return declared if inferred is None else inferred
+    pairs = zip(inferred, declared, strict=True)
+    return [own if isinstance(own, int) or dim is None else dim for dim, own in pairs]
+
+
+_Dims: TypeAlias = Sequence[int | str | None] | None
 
 _Rule = Callable[[Sizes, gs.Node], int | None]
 

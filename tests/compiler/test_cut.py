@@ -4,7 +4,9 @@ import numpy as np
 
 from sardonyx.compiler import compile
 from sardonyx.compiler.recipe import Recipe
+from sardonyx.passes.cleanup.fold_shapes import FoldShapes
 from sardonyx.passes.cleanup.merge_equal import MergeEqual
+from sardonyx.passes.cleanup.merge_movements import MergeMovements
 from sardonyx.passes.cleanup.remove_no_ops import RemoveNoOps
 
 
@@ -44,3 +46,29 @@ def test_what_bodies_read_comes_along(text_model):
     )
     done = compile(model, Recipe("r", "", (RemoveNoOps(),), alone=True)).report.verification
     assert done.regions_run == done.regions == 2
+
+
+def test_what_a_region_reads_of_others_is_not_made_up_apart(text_model, run_ort):
+    """Sizes of 5 alone run: the regions are checked one by one, and what the second reads before,
+    w, and after, X, hang together by what the first makes."""
+    model = text_model(
+        """g (float[B,S,6] X) => (float[?,?,?] Y, float[?,?,?,?] Z) {
+             s = Shape (X)
+             b = Gather (s, first)
+             t = Concat <axis = 0> (b, rest)
+             u = Unsqueeze (X, last)
+             v = Reshape (u, t)
+             w = Unsqueeze (v, first)
+             r = Reshape (w, target)
+             Y = Neg (r)
+             Z = Neg (w)
+           }""",
+        first=np.array([0]),
+        rest=np.array([5, -1]),
+        last=np.array([-1]),
+        target=np.array([-1, 5, 6]),
+    )
+    passes = (FoldShapes(), MergeMovements())
+    done = compile(model, Recipe("r", "", passes, alone=True))
+    x = np.arange(60, dtype=np.float32).reshape(2, 5, 6)
+    assert np.array_equal(run_ort(done.model, {"X": x})[0], -x)

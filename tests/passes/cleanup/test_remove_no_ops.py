@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto
 
+from sardonyx.compiler import compile
 from sardonyx.passes.cleanup.remove_no_ops import RemoveNoOps
 
 X = np.float32([[[1, -2, 0], [np.inf, np.nan, 5]]])
@@ -235,6 +236,33 @@ def test_near_miss_3_nothing_is_known(apply, text_model):
     )
     before.opset_import.add(domain="com.microsoft", version=1)
     assert apply(RemoveNoOps(), before).rewrites == 0
+
+
+def test_an_output_keeps_what_is_known_of_its_sizes(text_model):
+    """No rule of ours follows Pad: the sizes of Y are those that shape inference found for p."""
+    text = """
+    g (float[B,1,S] X) => (float[?,?,?] Y, int64 Z, int64[?] t) {
+      p = Pad (X, ones)
+      s = Shape (p)
+      b = Gather (s, first)
+      r = Shape (p)
+      n = Gather (r, end)
+      m = Unsqueeze (n, first)
+      t = Concat <axis = 0> (b, two, m)
+      Y = Reshape (p, t)
+      Z = Gather (t, last)
+    }"""
+    model = text_model(
+        text,
+        opset=13,
+        ones=np.array([0, 1, 0, 0, 0, 0]),
+        first=np.array([0]),
+        end=np.array(2),
+        two=np.array([2]),
+        last=np.array(-1),
+    )
+    cleaned = compile(model, "cleanup").model
+    assert {n.input[0] for n in cleaned.graph.node if n.op_type == "Shape"} == {"X"}
 
 
 def test_near_miss_4_a_constant(apply, text_model):
