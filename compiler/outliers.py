@@ -17,8 +17,8 @@ from sardonyx.compiler.pipeline import NORMALIZE
 from sardonyx.compiler.targets import target_named
 from sardonyx.compiler.verify import Verification
 from sardonyx.passes.activation_sites import BLOCK_KINDS, Kind, Site, activation_sites
+from sardonyx.passes.ffn_blocks import LOOKED_FOR, FfnBlock, ffn_blocks
 from sardonyx.passes.journal import Journal, Progress, Watched
-from sardonyx.passes.peg.blocks import LOOKED_FOR, FfnBlock, ffn_blocks
 from sardonyx.passes.quantize.observers.attention_ends import AttentionEnds
 from sardonyx.passes.quantize.observers.channel_range import ChannelRange
 from sardonyx.passes.quantize.observers.outlying_channels import OutlyingChannels

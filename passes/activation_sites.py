@@ -14,9 +14,9 @@ from typing import Literal, get_args
 
 import onnx_graphsurgeon as gs
 
+from sardonyx.passes.ffn_blocks import OF_SIZES, ffn_blocks
 from sardonyx.passes.fuse.written_out import written_functions, written_norms
 from sardonyx.passes.metadata import PREFIX, PROPS
-from sardonyx.passes.peg.blocks import OF_SIZES, ffn_blocks
 from sardonyx.passes.quantize.products import product_uses
 from sardonyx.passes.rewrite import readers_of
 from sardonyx.passes.roles import ATTENTION_OPS, Role, noted_place, product_places

@@ -11,9 +11,9 @@ from pydantic import Field
 from sardonyx.passes.activation_sites import Site, activation_sites
 from sardonyx.passes.base import Pass
 from sardonyx.passes.facts import CONSTANTS_ARE_INITIALIZERS
+from sardonyx.passes.ffn_blocks import LOOKED_FOR, FfnBlock, ffn_blocks
 from sardonyx.passes.journal import Decision, Journal, Watched
 from sardonyx.passes.metadata import PREFIX, PROPS
-from sardonyx.passes.peg.blocks import LOOKED_FOR, FfnBlock, ffn_blocks
 from sardonyx.passes.peg.channels import Stream, stream_of
 from sardonyx.passes.peg.groups import Range, Rule, channel_order, group_sizes
 from sardonyx.passes.peg.reorder import Reorder, cut, orderings
@@ -67,7 +67,7 @@ class Peg(Pass):
     y of a layer share order and groups; layers that share weights share both; the order of g is its
     own. Does not fire on networks
 
-    1. that are none by `blocks.ffn_blocks`, or the products of which are no MatMuls,
+    1. that are none by `ffn_blocks.ffn_blocks`, or the products of which are no MatMuls,
     2. where it is not known that residual, bias and what lies between have the channels of h,
     3. where the sizes of h are read, and it is to be split by columns,
     4. in a graph that was split before;

@@ -8,9 +8,9 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from sardonyx.passes.activation_sites import Site
+from sardonyx.passes.ffn_blocks import OF_SIZES, FfnBlock
 from sardonyx.passes.metadata import annotate, inherit
 from sardonyx.passes.origin import constant, label
-from sardonyx.passes.peg.blocks import OF_SIZES, FfnBlock
 from sardonyx.passes.rewrite import Draft, Replacements, readers_of, replace_nodes, reread
 from sardonyx.passes.roles import Place
 from sardonyx.passes.scopes import all_nodes, bodies
