@@ -8,7 +8,7 @@ import numpy as np
 
 from sardonyx.compiler.outliers import DEVIATIONS, Outliers, TensorOutliers
 from sardonyx.models.optional import optional
-from sardonyx.passes.activation_sites import BLOCK_KINDS
+from sardonyx.passes.ffn_blocks import BLOCK_KINDS
 from sardonyx.runtime_ops.errors import InputError
 
 _COLUMNS = 3

@@ -27,6 +27,7 @@ from sardonyx.compiler.report import (
 )
 from sardonyx.compiler.stored import stored_bytes
 from sardonyx.compiler.verify import Verification
+from sardonyx.passes.ffn_blocks import OUTER
 from sardonyx.passes.journal import Activation, Encoded
 
 
@@ -85,7 +86,7 @@ def _totals(driver: Driver, compiled: onnx.ModelProto) -> Totals:
         bits_per_weight=8 * sum(e.bytes_after for e in entries) / distinct if distinct else 0.0,
         outlier_share=outliers / distinct if distinct else 0.0,
         activations=len(written),
-        activations_xhy=sum(kind in ("x", "h", "y") for kind, _ in written),
+        activations_xhy=sum(kind in OUTER for kind, _ in written),
     )
 
 

@@ -8,31 +8,22 @@ import numpy as np
 import onnx_graphsurgeon as gs
 from pydantic import Field
 
-from sardonyx.passes.activation_sites import Site, activation_sites
+from sardonyx.passes.activation_sites import KINDS, SUMS, Site, activation_sites
 from sardonyx.passes.base import Pass
 from sardonyx.passes.facts import CONSTANTS_ARE_INITIALIZERS
-from sardonyx.passes.ffn_blocks import LOOKED_FOR, FfnBlock, ffn_blocks
+from sardonyx.passes.ffn_blocks import BLOCK_KINDS, LOOKED_FOR, OUTER, FfnBlock, ffn_blocks
 from sardonyx.passes.journal import Decision, Journal, Watched
 from sardonyx.passes.metadata import PREFIX, PROPS
 from sardonyx.passes.peg.channels import Stream, stream_of
 from sardonyx.passes.peg.groups import Range, Rule, channel_order, group_sizes
 from sardonyx.passes.peg.reorder import Reorder, cut, orderings
-from sardonyx.passes.peg.split import (
-    KINDS,
-    OUTER,
-    SUMS,
-    Groups,
-    Lengths,
-    obstacle,
-    split_blocks,
-)
+from sardonyx.passes.peg.split import Groups, Lengths, obstacle, split_blocks
 from sardonyx.passes.peg.worth import kinds_worth
 from sardonyx.passes.quantize.observers.channel_range import ChannelRange
 from sardonyx.passes.scopes import all_nodes
 from sardonyx.passes.sizes import Sizes
+from sardonyx.passes.trial import AUTO
 from sardonyx.runtime_ops.errors import InputError
-
-AUTO = "auto"
 
 T = TypeVar("T")
 
@@ -88,15 +79,15 @@ class Peg(Pass):
 
     def __post_init__(self) -> None:
         for kind in self.tensors.split(",") if self.tensors != AUTO else ():
-            if kind.strip() not in (*KINDS, SUMS):
-                known = f"some of {', '.join((*KINDS, SUMS))}, or {AUTO}"
+            if kind.strip() not in KINDS:
+                known = f"some of {', '.join(KINDS)}, or {AUTO}"
                 raise ValueError(f"names {known}, not '{kind.strip()}'")
 
     @property
     def kinds(self) -> frozenset[str]:
         """The tensors to be split, or from which that is chosen."""
         if self.tensors == AUTO:
-            return frozenset(KINDS)
+            return frozenset(BLOCK_KINDS)
         return frozenset(kind.strip() for kind in self.tensors.split(","))
 
     def watches(self, graph: gs.Graph) -> Watched:
@@ -175,7 +166,7 @@ class Peg(Pass):
         return found
 
     def _check_width(self, block: FfnBlock) -> None:
-        for kind in sorted(self.kinds & set(KINDS)):
+        for kind in sorted(self.kinds & set(BLOCK_KINDS)):
             width = block.out.view.shape[0 if kind == "g" else 1]
             if self.k > width:
                 raise InputError(
@@ -186,7 +177,7 @@ class Peg(Pass):
     def _ranges(self, block: FfnBlock, watched: Watched) -> dict[str, Range]:
         """What was measured of a network."""
         found = dict[str, Range]()
-        for kind in sorted(self.kinds & set(KINDS)) if self._measures else ():
+        for kind in sorted(self.kinds & set(BLOCK_KINDS)) if self._measures else ():
             tensor = getattr(block, kind)
             seen = _range(tensor, watched)
             if seen is None:

@@ -5,10 +5,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from sardonyx.passes.ffn_blocks import BLOCK_KINDS, OUTER
 from sardonyx.passes.journal import Decision, Journal
 from sardonyx.passes.peg.groups import Range, Ranges, Rule, channel_order, group_sizes
 from sardonyx.passes.peg.merged import Order
-from sardonyx.passes.peg.split import KINDS, OUTER
 from sardonyx.passes.quantize.sensitivity import Refinement, refine
 from sardonyx.passes.trial import Rounding
 from sardonyx.runtime_ops.uniform import Grid, grid
@@ -46,22 +46,22 @@ def kinds_worth(
         journal.progress("Trying groups", asked, _MOST_ASKED)
         return trial([2 * at + (kind in grouped) for at, (kind, *_) in enumerate(pairs)])
 
-    plain_db, all_db = sqnr_db(()), sqnr_db(KINDS)
-    found = refine(sqnr_db, KINDS, LEAST_DB)
+    plain_db, all_db = sqnr_db(()), sqnr_db(BLOCK_KINDS)
+    found = refine(sqnr_db, BLOCK_KINDS, LEAST_DB)
     journal.progress("Trying groups", _MOST_ASKED, _MOST_ASKED)
     reason = f"outputs of {plain_db:.1f} dB without groups, of {all_db:.1f} dB with all in groups"
     journal.decided.append(Decision(by, _made(found), "; ".join([reason, *map(_gain, found)])))
     return [one.name for one in found if one.made]
 
 
-_MOST_ASKED = 2 + sum(1 + count for count in range(1, len(KINDS) + 1)) + 1
+_MOST_ASKED = 2 + sum(1 + count for count in range(1, len(BLOCK_KINDS) + 1)) + 1
 
 
 def _groups(
     network: Network, k: int, rule: Rule, ordered: bool
 ) -> Iterator[tuple[str, str, NDArray[np.int64]]]:
     """Kind and name of each tensor, and the group that each of its channels is in."""
-    for kinds in (sorted(OUTER), sorted(set(KINDS) - OUTER)):
+    for kinds in (sorted(OUTER), sorted(set(BLOCK_KINDS) - OUTER)):
         ranges = [network[kind][1] for kind in kinds]
         order = _order(ranges, k, rule, ordered)
         group = np.empty(order.size, np.int64)

@@ -24,10 +24,9 @@ from sardonyx.passes.quantize.qdq_nodes import rounding
 from sardonyx.passes.quantize.widen import widened
 from sardonyx.passes.quantizers import QUANTIZE, is_op
 from sardonyx.passes.rewrite import Draft, Replacements, readers_of, redirect, replace_nodes
+from sardonyx.passes.trial import AUTO
 from sardonyx.runtime_ops.errors import InputError
 from sardonyx.runtime_ops.uniform import Grid
-
-AUTO = "auto"
 
 WIDE_OPSET = 21
 """The first whose QuantizeLinear makes codes of 16 bits."""

@@ -333,7 +333,7 @@ def test_calibration_that_never_reaches_a_layer(measure, text_model):
     ("argument", "message"),
     [
         ("peg.k=0", "peg.k: Input should be greater than or equal to 1"),
-        ("peg.tensors=x,z", "peg: names some of x, h, y, g, r, or auto, not 'z'"),
+        ("peg.tensors=x,z", "peg: names some of x, g, h, y, r, or auto, not 'z'"),
         ("peg.groups=alike", "peg.groups: Input should be 'equal' or 'optimal'"),
         ("peg.order=any", "peg.order: Input should be 'none', 'global' or 'layer'"),
     ],

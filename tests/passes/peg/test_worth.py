@@ -44,11 +44,11 @@ def decided(gains, networks=(NETWORK,), k=2):
 
 def test_what_gains_enough_is_in_groups():
     kinds, _, decision = decided({"x": 1.0, "h": 0.9, "y": 8.0, "g": 12.0})
-    assert kinds == ["x", "y", "g"]
-    assert (decision.by, decision.what) == ("peg", "x, y, g in groups")
+    assert kinds == ["x", "g", "y"]
+    assert (decision.by, decision.what) == ("peg", "x, g, y in groups")
     assert decision.reason == (
         "outputs of 8.1 dB without groups, of 30.0 dB with all in groups; x gains 1.0 dB; "
-        "h would gain 0.9 dB; y gains 8.0 dB; g gains 12.0 dB"
+        "g gains 12.0 dB; h would gain 0.9 dB; y gains 8.0 dB"
     )
 
 
