@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal, TypeVar
 
 import numpy as np
 import onnx_graphsurgeon as gs
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from sardonyx.passes.activation_sites import KINDS, SUMS, Site, activation_sites
 from sardonyx.passes.base import Pass
@@ -39,6 +39,15 @@ Measured = Mapping[int, Mapping[BlockKind, Range]]
 
 Family = list[FfnBlock]
 """Networks that share a weight or a tensor that is split."""
+
+
+def _tensors(words: str) -> str:
+    """An argument ``tensors``; raises ValueError where it is none."""
+    if words != AUTO and not {word.strip() for word in words.split(",")} <= set(KINDS):
+        raise ValueError(
+            f"Input should be some of {', '.join(KINDS)}, with commas between them, or {AUTO} alone"
+        )
+    return words
 
 
 @dataclass(frozen=True)
@@ -74,7 +83,7 @@ class Peg(Pass):
     never reached.
     """
 
-    tensors: str = "x,h,y,g,r"
+    tensors: Annotated[str, AfterValidator(_tensors)] = "x,h,y,g,r"
     k: Annotated[int, Field(ge=1)] = 6
     groups: Rule = "optimal"
     order: Literal["none", "global", "layer"] = "global"
@@ -83,12 +92,6 @@ class Peg(Pass):
     requires: ClassVar = (CONSTANTS_ARE_INITIALIZERS,)
     bound: ClassVar[float] = 1e-4
     """Sums of partial products round anew; so do norms of channels in another order."""
-
-    def __post_init__(self) -> None:
-        for kind in self.tensors.split(",") if self.tensors != AUTO else ():
-            if kind.strip() not in KINDS:
-                known = f"some of {', '.join(KINDS)}, or {AUTO}"
-                raise ValueError(f"names {known}, not '{kind.strip()}'")
 
     @property
     def kinds(self) -> frozenset[str]:

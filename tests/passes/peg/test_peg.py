@@ -349,11 +349,14 @@ def test_calibration_that_never_reaches_a_layer(measure, text_model):
         measure(Peg("x"), model_of(text_model, layers_of(1)), [{"X": np.zeros((1, 0, D), "f4")}])
 
 
+SOME = "peg.tensors: Input should be some of x, g, h, y, r, with commas between them, or auto alone"
+
+
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
         ("peg.k=0", "peg.k: Input should be greater than or equal to 1"),
-        ("peg.tensors=x,z", "peg: names some of x, g, h, y, r, or auto, not 'z'"),
+        *((f"peg.tensors={given}", f"{SOME} (got '{given}')") for given in ("x,z", "x,auto", "x,")),
         ("peg.groups=alike", "peg.groups: Input should be 'equal' or 'optimal'"),
         ("peg.order=any", "peg.order: Input should be 'none', 'global' or 'layer'"),
     ],
