@@ -140,7 +140,8 @@ class Peg(Pass):
         own = [(site, shared.get(id(site.tensor), sizes)) for site, sizes in sums if sizes]
         split_blocks(graph, pairs, own, self.name)
         what = f"{len(blocks)} networks in {self.k} groups of channels ({self.tensors})"
-        how = f"{self.groups} sizes, order {self.order}, {gathers} Gathers for nothing but orders"
+        only = f"{gathers} {'Gather' if gathers == 1 else 'Gathers'} for nothing but orders"
+        how = f"{self.groups} sizes, order {self.order}, {only}"
         journal.decided.append(Decision(self.name, what, how))
         return len(blocks)
 
