@@ -28,7 +28,8 @@ _TOGETHER = (OUTER, *({kind} for kind in KINDS if kind not in OUTER))
 def kinds_worth(
     networks: Sequence[Network], k: int, rule: Rule, ordered: bool, by: str, journal: Journal
 ) -> list[str]:
-    """The kinds that gain `LEAST_DB` by ``k`` groups in place of one, on grids of 8 bits.
+    """The kinds that gain `LEAST_DB` by ``k`` groups in place of one, on grids of 8 bits from the
+    least to the largest value of each group: what clips is for the pass that rounds to choose.
 
     All tensors of all networks are rounded, nothing else; from groups of all kinds, that which
     matters least is given up, one after another. ``ordered``: channels may be put in order; which

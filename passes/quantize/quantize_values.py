@@ -42,11 +42,11 @@ class QuantizeValues(Pass):
 
     ``sites``: which, by kind, role or name, with commas between them; ``all``. ``wide``: those of
     them in 16 bits, likewise; empty: none; ``auto``: those from which the model's outputs gain most
-    (`widen.widened`), until they make up the share ``budget`` of all, by default the 36 of 161 that
-    Bondarenko et al. (arXiv 2109.12948) choose in BERT-base, or the outputs reach an SQNR of
-    ``goal_db``. ``method``, ``mode``, ``percentile``, ``solver``, ``decay``, ``symmetric``,
-    ``signed``: how ranges are found (`grids.GridSettings`), all of them before any activation is
-    rounded.
+    (`widen.widened`), until the outputs reach an SQNR of ``goal_db``, or they make up ``budget``: a
+    share of those that are rounded at all, each group of a split one counted; by default that of
+    the 36 of 161 that Bondarenko et al. (arXiv 2109.12948) choose in BERT-base. ``method``,
+    ``mode``, ``percentile``, ``solver``, ``decay``, ``symmetric``, ``signed``: how ranges are found
+    (`grids.GridSettings`), all of them before any activation is rounded.
 
     Outputs of the graph stay as they are. Does not fire on an activation
 
