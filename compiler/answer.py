@@ -55,6 +55,7 @@ def weight_entry(weight: Quantized) -> TensorEntry:
         bytes_before=notes.nbytes[0],
         bytes_after=notes.nbytes[1],
         compute=notes.compute,
+        slice_of=notes.slice_of,
     )
 
 

@@ -18,6 +18,9 @@ _log = logging.getLogger(__name__)
 
 _EVERY_SECONDS = 10.0
 
+_SAMPLES = "/samples"
+"""Ends the key of how many samples are folded, behind the digest."""
+
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -26,14 +29,16 @@ class Checkpoint:
     """Measurements by the digest of what they are of, in a file where there is a path.
 
     Each is how many samples are folded, and the statistics. The file is written when a compile is
-    interrupted, and now and then before; it goes once the compile is done. ``resumed``: samples
-    that were taken from it.
+    interrupted, and now and then before; it goes once a compile is done, whether or not that
+    measured anything. One that fails leaves it as it found it, for a command that is put right to
+    go on from, unless it was of no use. ``resumed``: samples that were taken from it.
     """
 
     path: Path | None = None
     resumed: int = 0
     _measured: dict[str, tuple[int, Watched]] = field(default_factory=dict)
     _read: Arrays | None = None
+    _useless: bool = False
     _written: float = field(default_factory=time.monotonic)
 
     @contextlib.contextmanager
@@ -51,10 +56,10 @@ class Checkpoint:
                 f"'{self.path}', and the same command goes on from there"
             ) from None
         except BaseException:
-            if not existed:
+            if not existed or self._useless:
                 self._remove()
             raise
-        if self._measured:
+        if self._measured or self._is_ours():
             self._remove()
 
     def find(self, digest: str, empty: Watched) -> tuple[int, Watched]:
@@ -63,12 +68,12 @@ class Checkpoint:
             return self._measured[digest]
         first = self._read is None
         held = self._held()
-        if f"{digest}/samples" not in held:
+        if f"{digest}{_SAMPLES}" not in held:
             if first and held:
                 self._ignored("is of another model, recipe or data")
             return 0, empty
         try:
-            found = int(held[f"{digest}/samples"]), _restored(digest, empty, held)
+            found = int(held[f"{digest}{_SAMPLES}"]), _restored(digest, empty, held)
         except (KeyError, TypeError, ValueError):
             self._ignored("is damaged")
             return 0, empty
@@ -94,8 +99,18 @@ class Checkpoint:
                     self._ignored("is damaged")
         return self._read
 
+    def _is_ours(self) -> bool:
+        """Whether the file is one that a compile wrote, and not another of that name."""
+        if self.path is None or not self.path.exists():
+            return False
+        try:
+            with self.path.open("rb") as file, np.load(file) as arrays:
+                return any(name.endswith(_SAMPLES) for name in arrays)
+        except Exception:  # it is of another format
+            return False
+
     def _ignored(self, why: str) -> None:
-        self._read = {}
+        self._read, self._useless = {}, True
         _log.warning("'%s' %s: calibration starts anew", self.path, why)
 
     def _write(self) -> None:
@@ -113,7 +128,7 @@ class Checkpoint:
 
 
 def _arrays(digest: str, samples: int, watched: Watched) -> Arrays:
-    arrays: Arrays = {f"{digest}/samples": np.array(samples)}
+    arrays: Arrays = {f"{digest}{_SAMPLES}": np.array(samples)}
     for place, statistics in enumerate(watched.values()):
         for number, statistic in enumerate(statistics):
             for name, array in statistic.arrays().items():

@@ -5,17 +5,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sardonyx.compiler.outliers import DEVIATIONS, Outliers, TensorOutliers
 from sardonyx.models.optional import optional
-from sardonyx.passes.activation_sites import BLOCK_KINDS
+from sardonyx.passes.ffn_blocks import BLOCK_KINDS
 from sardonyx.runtime_ops.errors import InputError
 
 _COLUMNS = 3
 """Layers side by side."""
 
+_WIDE = 3.0
+"""Times the median channel's range above which one with outliers is marked. Of an activation
+function nearly all channels hold some, and only few of these widen the range of the tensor."""
+
 _NAMED = 3
-"""Channels of a layer that bear their number: of those with outliers the widest."""
+"""Channels of a layer that bear their number: the widest of the marked ones."""
+
+_ROOM = 0.2
+"""Of the height of all ranges, above and below them: numbers stand there."""
 
 _RANGE, _OUTLYING = "#4477aa", "#cc3311"
 
@@ -57,7 +65,7 @@ class Pictures:
         figure = self._figures.Figure(figsize=size, layout="constrained")
         figure.suptitle(
             f"{kind}: least and largest value of each channel; red: with values beyond "
-            f"{DEVIATIONS:g} σ of the tensor"
+            f"{DEVIATIONS:g} σ of the tensor, and over {_WIDE:g} times as wide as the median"
         )
         grid = figure.subplots(rows, columns, squeeze=False)
         for axes, one in zip(grid.flat, layers, strict=False):
@@ -65,20 +73,34 @@ class Pictures:
         for axes in grid.flat[len(layers) :]:
             axes.set_axis_off()
         figure.supxlabel("channel")
+        figure.supylabel("value")
         return figure
 
 
 def _draw_layer(axes: Any, one: TensorOutliers) -> None:
     channels, low, high = np.arange(one.width), one.range.low, one.range.high
-    outlying = one.channels.beyond > 0
+    marked = _marked(one)
     axes.axhline(0, color=_RANGE, linewidth=0.8)  # ranges less than a dot high are not drawn
-    for which, color in ((~outlying, _RANGE), (outlying, _OUTLYING)):
+    for which, color in ((~marked, _RANGE), (marked, _OUTLYING)):
         axes.vlines(channels[which], low[which], high[which], color=color, linewidth=0.8)
-    widest = np.argsort(np.where(outlying, low - high, 0.0), kind="stable")
-    for channel in widest[: min(_NAMED, len(one.shares))]:
-        tall = high[channel] if high[channel] > -low[channel] else low[channel]
-        axes.annotate(str(channel), (channel, tall), color=_OUTLYING, fontsize=7)
-    axes.margins(y=0.15)
+    widest = np.argsort(np.where(marked, low - high, 0.0), kind="stable")
+    for channel in widest[: min(_NAMED, np.count_nonzero(marked))]:
+        up = high[channel] > -low[channel]
+        axes.annotate(
+            str(channel),
+            (channel, high[channel] if up else low[channel]),
+            color=_OUTLYING,
+            fontsize=7,
+            ha="left" if channel < one.width / 2 else "right",
+            va="bottom" if up else "top",
+        )
+    axes.margins(y=_ROOM)
     axes.set_title(f"layer {one.layer}", fontsize=9)
     axes.set_xlim(-1, one.width)
     axes.tick_params(labelsize=7)
+
+
+def _marked(one: TensorOutliers) -> NDArray[np.bool_]:
+    """Which channels hold outliers, and are wide."""
+    spread = one.range.high - one.range.low
+    return np.asarray((one.channels.beyond > 0) & (spread > _WIDE * np.median(spread)))

@@ -16,9 +16,9 @@ from sardonyx.compiler.load import load
 from sardonyx.compiler.pipeline import NORMALIZE
 from sardonyx.compiler.targets import target_named
 from sardonyx.compiler.verify import Verification
-from sardonyx.passes.activation_sites import BLOCK_KINDS, Kind, Site, activation_sites
+from sardonyx.passes.activation_sites import Site, activation_sites
+from sardonyx.passes.ffn_blocks import LOOKED_FOR, BlockKind, FfnBlock, ffn_blocks
 from sardonyx.passes.journal import Journal, Progress, Watched
-from sardonyx.passes.peg.blocks import LOOKED_FOR, FfnBlock, ffn_blocks
 from sardonyx.passes.quantize.observers.attention_ends import AttentionEnds
 from sardonyx.passes.quantize.observers.channel_range import ChannelRange
 from sardonyx.passes.quantize.observers.outlying_channels import OutlyingChannels
@@ -35,7 +35,7 @@ class TensorOutliers:
     """One tensor of one layer. ``kind``: which of its `FfnBlock`; ``name``: in the model."""
 
     layer: int
-    kind: Kind
+    kind: BlockKind
     name: str
     channels: OutlyingChannels
     range: ChannelRange
@@ -104,7 +104,8 @@ def find_outliers(
     probabilities = _probabilities(sites)
     watches: Watched = {name: (AttentionEnds(),) for name in probabilities.values()}
     for block in blocks:
-        watches |= {t.name: (OutlyingChannels(DEVIATIONS), ChannelRange()) for t in _tensors(block)}
+        statistics = OutlyingChannels(DEVIATIONS), ChannelRange()
+        watches |= {tensor.name: statistics for tensor in block.tensors.values()}
     seen = data.measure("--outliers", source, graph, watches, journal.progress)
     found = [one for block in blocks for one in _found(block, seen)]
     ends = {layer: _ends(seen[name]) for layer, name in probabilities.items()}
@@ -131,11 +132,6 @@ def _blocks(graph: gs.Graph, path: Path) -> list[FfnBlock]:
     return found
 
 
-def _tensors(block: FfnBlock) -> tuple[gs.Tensor, ...]:
-    """In the order of `BLOCK_KINDS`."""
-    return block.x, block.g, block.h, block.y
-
-
 def _probabilities(sites: list[Site]) -> dict[int, str]:
     """The first probabilities of each layer, by name."""
     found: dict[int, str] = {}
@@ -146,7 +142,7 @@ def _probabilities(sites: list[Site]) -> dict[int, str]:
 
 
 def _found(block: FfnBlock, seen: Watched) -> Iterator[TensorOutliers]:
-    for kind, tensor in zip(BLOCK_KINDS, _tensors(block), strict=True):
+    for kind, tensor in block.tensors.items():
         channels, ranges = seen[tensor.name]
         assert isinstance(channels, OutlyingChannels)
         assert isinstance(ranges, ChannelRange)

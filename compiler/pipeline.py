@@ -31,7 +31,7 @@ from sardonyx.passes.base import Pass
 from sardonyx.passes.cleanup.lift_constants import LiftConstants
 from sardonyx.passes.journal import Journal, Progress
 from sardonyx.passes.kept import kept_ops
-from sardonyx.passes.weights import ALREADY
+from sardonyx.passes.weights import ALREADY, VECTOR
 from sardonyx.runtime_ops.errors import InputError
 
 NORMALIZE: tuple[Pass, ...] = (LiftConstants(),)
@@ -191,6 +191,7 @@ def _check_worth(recipe: Recipe, passes: tuple[Pass, ...], driver: Driver) -> No
     if done:
         return
     reasons = [skip.reason for skip in driver.journal.skipped if skip.eligible]
-    reasons += [skip.reason for skip in driver.journal.skipped if not skip.eligible]
+    others = [skip.reason for skip in driver.journal.skipped if not skip.eligible]
+    reasons += sorted(others, key=lambda reason: reason == VECTOR)
     why = f" ({reasons[0]})" if reasons else ": no MatMul, Gemm or Gather reads a float matrix"
     raise InputError(f"the model has no weight that recipe '{recipe.name}' can quantize{why}")

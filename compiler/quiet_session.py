@@ -12,10 +12,13 @@ def quiet_session(
     """A session of a model or its file; with ``optimize`` False, of its nodes as they are written.
 
     ``alone``: each run is on the thread that asks for it, and no plan is kept for the shapes that
-    it met. Raises what onnxruntime raises.
+    it met. Memory is freed when its tensor was last read, and goes to others by the allocator: the
+    plan that hands it from node to node takes time by the square of their number, minutes for the
+    thousands of nodes of networks in many groups. Raises what onnxruntime raises.
     """
     options = ort.SessionOptions()
     options.log_severity_level = 4
+    options.enable_mem_reuse = False
     if not optimize:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     if alone:

@@ -44,7 +44,9 @@ class TensorEntry(Part):
         description="signal to quantization noise, 10 log10 of energies; null: nothing was lost"
     )
     bytes_before: int = Field(description="bytes of the source's constants (tied ones included)")
-    bytes_after: int = Field(description="bytes of all that replaced them")
+    bytes_after: int = Field(
+        description="bytes of all that replaced them; a scale that slices share counts at the first"
+    )
     role: str = Field(description="what it is for: query, ffn_in, embedding, ...")
     layer: int | None = Field(description="counted along the graph from 0; null outside layers")
     compute: str = Field(
@@ -52,6 +54,7 @@ class TensorEntry(Part):
         description="least precision of activations in products by it, fp32 or int8; after a "
         "comma, why int8 was left out",
     )
+    slice_of: str = Field(default="", description="matrix that it is some rows or columns of")
 
 
 class ActivationEntry(Part):
@@ -89,6 +92,11 @@ class ActivationEntry(Part):
     layer: int | None = Field(default=None, description="counted along the graph from 0")
     group: int | None = Field(default=None, description="of channels, counted from 0")
     why_wide: str = Field(default="", description="why it has more than 8 bits")
+
+    @property
+    def whole(self) -> str:
+        """Its name; of a group of channels what it has in common with the others."""
+        return self.name if self.group is None else self.name.replace(f"/group{self.group}", "")
 
 
 class SkipEntry(Part):

@@ -27,6 +27,7 @@ from sardonyx.compiler.report import (
 )
 from sardonyx.compiler.stored import stored_bytes
 from sardonyx.compiler.verify import Verification
+from sardonyx.passes.ffn_blocks import OUTER
 from sardonyx.passes.journal import Activation, Encoded
 
 
@@ -35,13 +36,14 @@ def summarize(
 ) -> CompileReport:
     """The report of a compile that took ``seconds``."""
     journal = driver.journal
+    activations = [_activation(one) for one in journal.activations]
     return CompileReport(
         model=str(driver.source.path or driver.source.model.graph.name),
         recipe=recipe.name,
         target=target,
-        totals=_totals(driver, compiled),
+        totals=_totals(driver, compiled, activations),
         tensors=[_tensor(entry) for entry in journal.encoded],
-        activations=[_activation(one) for one in journal.activations],
+        activations=activations,
         skipped=[SkipEntry(**vars(skip)) for skip in journal.skipped],
         fused=[FusionEntry(**vars(fusion)) for fusion in journal.fused],
         not_fused=[MissEntry(**vars(miss)) for miss in journal.missed],
@@ -68,14 +70,15 @@ def _calibration(driver: Driver) -> CalibrationEntry | None:
     )
 
 
-def _totals(driver: Driver, compiled: onnx.ModelProto) -> Totals:
+def _totals(
+    driver: Driver, compiled: onnx.ModelProto, activations: list[ActivationEntry]
+) -> Totals:
     entries = driver.journal.encoded
     before, after = _source_bytes(driver.source), _model_bytes(compiled)
     quantized = sum(_size(view.shape) for entry in entries for view in entry.views)
     distinct = sum(_size(entry.views[0].shape) for entry in entries)
     outliers = sum(entry.tensor.outliers for entry in entries)
-    sites = [one for one in driver.journal.activations if one.role]
-    written = {(s.kind, s.layer if s.group is not None else s.name) for s in sites}
+    written = {(one.kind, one.whole) for one in activations if one.role}
     return Totals(
         bytes_before=before,
         bytes_after=after,
@@ -85,7 +88,7 @@ def _totals(driver: Driver, compiled: onnx.ModelProto) -> Totals:
         bits_per_weight=8 * sum(e.bytes_after for e in entries) / distinct if distinct else 0.0,
         outlier_share=outliers / distinct if distinct else 0.0,
         activations=len(written),
-        activations_xhy=sum(kind in ("x", "h", "y") for kind, _ in written),
+        activations_xhy=sum(kind in OUTER for kind, _ in written),
     )
 
 
@@ -106,6 +109,7 @@ def _tensor(entry: Encoded) -> TensorEntry:
         bytes_before=entry.bytes_before,
         bytes_after=entry.bytes_after,
         compute=entry.compute,
+        slice_of=entry.slice_of,
     )
 
 

@@ -30,14 +30,15 @@ from sardonyx.runtime_ops.errors import InputError
 
 @dataclass(frozen=True)
 class Target:
-    """``prepare``, ``finish``: passes that run before and after the recipe's; ``last``: after those
-    that settle at the recipe's end, which clean up behind ``finish`` too. ``standard``: only
-    standard ops are wanted, so that the report lists others that stayed. ``inline_all``: passes are
-    to see what the model's functions hold, and none is to stay in an older opset than the graph.
-    ``defaults``: by pass, arguments that are better here than the pass's own defaults. ``limits``:
-    by pass, the largest values that its processor serves. ``leaves_out``: names of passes that do
-    nothing for it but cost time."""
+    """``name``: as after ``--target``. ``prepare``, ``finish``: passes that run before and after
+    the recipe's; ``last``: after those that settle at the recipe's end, which clean up behind
+    ``finish`` too. ``standard``: only standard ops are wanted, so that the report lists others that
+    stayed. ``inline_all``: passes are to see what the model's functions hold, and none is to stay
+    in an older opset than the graph. ``defaults``: by pass, arguments that are better here than the
+    pass's own defaults. ``limits``: by pass, the largest values that its processor serves.
+    ``leaves_out``: names of passes that do nothing for it but cost time."""
 
+    name: str = "portable"
     prepare: tuple[Pass, ...] = ()
     finish: tuple[Pass, ...] = ()
     last: tuple[Pass, ...] = ()
@@ -53,12 +54,13 @@ class Target:
 
         Raises InputError where a pass that is left out was to make activations of 16 bits.
         """
-        out = [a_pass for a_pass in passes if a_pass.name in self.leaves_out]
-        if any(isinstance(a_pass, QuantizeValues) and a_pass.wide for a_pass in out):
-            raise InputError(
-                "quantize-values.wide: the target has no integer products of 16 bits: compile for "
-                "the target portable, or with a recipe of 8 bits, as peg or int8-kl"
-            )
+        for a_pass in (a_pass for a_pass in passes if a_pass.name in self.leaves_out):
+            if isinstance(a_pass, QuantizeValues) and a_pass.wide:
+                raise InputError(
+                    f"{a_pass.name}.wide={a_pass.wide}: target '{self.name}' has no integer "
+                    "products of 16 bits: compile for the target portable, or with a recipe of 8 "
+                    "bits, as peg or int8-kl"
+                )
         own = [a_pass for a_pass in passes if a_pass.name not in self.leaves_out]
         own = list(dropwhile(lambda a_pass: a_pass in self.prepare, own))
         cleanup = list(takewhile(lambda a_pass: a_pass.settles, reversed(own)))[::-1]
@@ -104,7 +106,7 @@ _ALL_BITS = {"insert-qdq": {"weight_bits": 8}, "smooth-quant": {"weight_bits": 8
 """Where sums of products do not saturate."""
 
 
-def _cpu(vnni: bool = False) -> Target:
+def _cpu(name: str, vnni: bool = False) -> Target:
     """onnxruntime on a CPU, with or without VNNI.
 
     Products of 8 bits are lowered ahead of `RaiseOpset`, which stops at a standard QuantizeLinear,
@@ -114,6 +116,7 @@ def _cpu(vnni: bool = False) -> Target:
     as they are, so that `Peg` splits what products read alone.
     """
     return Target(
+        name=name,
         prepare=_UNFUSED,
         finish=(
             MergeEqual(),
@@ -136,13 +139,9 @@ def _cpu(vnni: bool = False) -> Target:
     )
 
 
-_CPU = _cpu()
-
 TARGETS: dict[str, Target] = {
-    "portable": _PORTABLE,
-    "cpu": _CPU,
-    "cpu-avx2": _CPU,
-    "cpu-vnni": _cpu(vnni=True),
+    target.name: target
+    for target in (_PORTABLE, _cpu("cpu"), _cpu("cpu-avx2"), _cpu("cpu-vnni", vnni=True))
 }
 """``portable``: any runtime of ONNX. ``cpu``: onnxruntime on a CPU, with its own ops; the other two
 say for recipes of 8 bits which instructions it has."""

@@ -87,18 +87,22 @@ def model_trial(
     VerificationError where it lacks a tensor.
     """
     switches = _insert(model.graph, roundings, _unused_prefix(model))
-    try:
-        with tempfile.TemporaryDirectory(prefix="sardonyx-") as folder:
-            path = Path(folder) / "trial.onnx"
-            write_model(model, path)
-            session = quiet_session(path, alone=True)
-    except Exception as error:
-        text = f"onnxruntime cannot load the model to try roundings in: {first_line(error)}"
-        raise InputError(text) from error
+    with tempfile.TemporaryDirectory(prefix="sardonyx-") as folder:
+        path = Path(folder) / "trial.onnx"
+        write_model(model, path)
+        session = _session(path)
     names = [info.name for info in session.get_outputs() if info.type in _FLOATS]
     if not names:
         raise InputError("the model has no output of floats by which to choose what is rounded")
     return ModelTrial(session, samples, names, switches)
+
+
+def _session(path: Path) -> ort.InferenceSession:
+    try:
+        return quiet_session(path, alone=True)
+    except Exception as error:
+        text = f"onnxruntime cannot load the model to try roundings in: {first_line(error)}"
+        raise InputError(text) from error
 
 
 def _insert(graph: onnx.GraphProto, roundings: Sequence[Rounding], prefix: str) -> list[str]:

@@ -10,13 +10,13 @@ with pooler and classifier has 3 + 12 * 13 + 2 = 161, as Bondarenko et al. (arXi
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Literal, get_args
+from typing import Literal
 
 import onnx_graphsurgeon as gs
 
+from sardonyx.passes.ffn_blocks import BLOCK_KINDS, OF_SIZES, PASS_ON, BlockKind, ffn_blocks
 from sardonyx.passes.fuse.written_out import written_functions, written_norms
 from sardonyx.passes.metadata import PREFIX, PROPS
-from sardonyx.passes.peg.blocks import OF_SIZES, ffn_blocks
 from sardonyx.passes.quantize.products import product_uses
 from sardonyx.passes.rewrite import readers_of
 from sardonyx.passes.roles import ATTENTION_OPS, Role, noted_place, product_places
@@ -27,14 +27,14 @@ SiteRole = Role | Literal["scores", "probabilities", "context", "sum", "gate", "
 """Of a product by a weight: the weight's. ``gate``: a product of two activations, element by
 element; ``activation``: the result of an activation function."""
 
-Kind = Literal["x", "g", "h", "y", "r", ""]
+Kind = BlockKind | Literal["r", ""]
 """Which tensor of an `FfnBlock` a site is; ``r``: any other sum of two activations, as those behind
 attention and of embeddings; empty: neither."""
 
-KINDS: tuple[Kind, ...] = get_args(Kind)[:-1]
+SUMS: Kind = "r"
 
-BLOCK_KINDS = KINDS[:-1]
-"""Those of an `FfnBlock`."""
+KINDS: tuple[Kind, ...] = (*BLOCK_KINDS, SUMS)
+"""All but the empty one."""
 
 _ROLE_OF_KIND: dict[str, SiteRole] = {
     "x": "norm",
@@ -72,7 +72,7 @@ _STEPS: dict[str, SiteRole] = {
 }
 """Ops whose result is a site, whatever stands around them."""
 
-_MOVES = ("Identity", "Dropout", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Cast")
+_MOVES = (*PASS_ON, "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Cast")
 """Ops that change no value."""
 
 _LOOKUPS = ("Gather", "GatherND", "Slice", "Expand", "Tile", "Reshape")
@@ -148,9 +148,8 @@ class _Walk:
             self.forms |= {**dict.fromkeys(map(id, inner)), id(root): "activation"}
             self.functions |= {id(node) for node in (root, *inner)}
         for block in ffn_blocks(self.graph):
-            tensors: dict[Kind, gs.Tensor]
-            tensors = {"x": block.x, "g": block.g, "h": block.h, "y": block.y}
-            self.kinds |= {id(_origin(t)): (kind, block.layer) for kind, t in tensors.items()}
+            for kind, tensor in block.tensors.items():
+                self.kinds[id(_origin(tensor))] = kind, block.layer
         linears = {id(use.node): use for use in product_uses(self.graph)}
         for node, place in product_places(self.graph, linears):
             self.roles[id(node)], self.layers[id(node)] = place.role, place.layer
@@ -173,7 +172,7 @@ class _Walk:
         tensor = node.outputs[0]
         if role is None or any(map(_is_split, _readers(tensor))):
             return iter(())
-        other: Kind = "r" if role == "sum" else ""
+        other: Kind = SUMS if role == "sum" else ""
         kind, layer = self.kinds.get(id(tensor), (other, layer))
         return iter([Site(tensor, role, layer, kind)])
 

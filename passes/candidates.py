@@ -56,9 +56,14 @@ def _skip(
 
 
 def entry_of(
-    weight: TiedWeight, place: Place, tensor: CodedTensor, sqnr_db: float, compute: str
+    weight: TiedWeight,
+    place: Place,
+    tensor: CodedTensor,
+    sqnr_db: float,
+    compute: str,
+    shared: int = 0,
 ) -> Encoded:
-    """The record of an encoded weight."""
+    """The record of an encoded weight. ``shared``: bytes of it that another's record counts."""
     return Encoded(
         name=weight.name,
         nodes=tuple(use.node.name for use in weight.uses),
@@ -69,8 +74,9 @@ def entry_of(
         format=tensor.format,
         sqnr_db=sqnr_db,
         bytes_before=weight.nbytes,
-        bytes_after=tensor.nbytes,
+        bytes_after=tensor.nbytes - shared,
         compute=compute,
+        slice_of=weight.slice.of if weight.slice else "",
     )
 
 

@@ -27,8 +27,9 @@ class Encoded:
 
     ``name``: of the (first) constant. ``nodes``: names of the nodes that read it; ``op``: of the
     first. ``place``: what it is for. ``views``: the matrix in each constant that holds it, to be
-    read again when checked. ``tensor``: what replaced it. ``compute``: how products by it are
-    computed, fp32 or int8; after a comma, why not as wanted.
+    read again when checked. ``tensor``: what replaced it; ``bytes_after``: of that, but for what
+    another's count holds. ``compute``: how products by it are computed, fp32 or int8; after a
+    comma, why not as wanted. ``slice_of``: the matrix that it is some rows or columns of, or empty.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Encoded:
     bytes_before: int
     bytes_after: int
     compute: str = "fp32"
+    slice_of: str = ""
 
 
 @dataclass(frozen=True)

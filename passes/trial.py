@@ -10,6 +10,9 @@ from numpy.typing import NDArray
 from sardonyx.runtime_ops.errors import InputError
 from sardonyx.runtime_ops.uniform import Grid
 
+AUTO = "auto"
+"""The argument of a pass that is to choose by trials."""
+
 
 @dataclass(frozen=True, eq=False)
 class Rounding:

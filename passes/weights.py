@@ -20,6 +20,9 @@ SLOTS = {"MatMul": (0, 1), "Gemm": (0, 1), "Gather": (0,)}
 ALREADY = "already quantized"
 """How the reason begins for a constant that another quantizer was at."""
 
+VECTOR = "a vector (bias or normalisation parameter), not a weight matrix"
+"""The reason for one."""
+
 _CODES = ("int8", "uint8", "int4", "uint4", "int2", "uint2", "float8", "float4")
 """How the names of the types begin that hold quantized weights."""
 
@@ -121,7 +124,7 @@ def _why_none(constant: gs.Constant, reader: gs.Node) -> str:
     if not _is_bias(constant, reader) and any(map(_holds_codes, reader.inputs)):
         return f"{ALREADY}: belongs to the codes that {reader.op} reads"
     if len(constant.shape) < 2:
-        return "a vector (bias or normalisation parameter), not a weight matrix"
+        return VECTOR
     return f"read by {reader.op}: only weights of MatMul, Gemm and Gather are encoded"
 
 

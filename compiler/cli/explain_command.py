@@ -59,7 +59,10 @@ def explain_model(
     ] = None,
     plot: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Draw the range of each channel, a picture a tensor."),
+        typer.Option(
+            metavar="DIR",
+            help="Draw the range of each channel: a picture each of x, g, h, y, with all layers.",
+        ),
     ] = None,
 ) -> None:
     """Say what was done to MODEL, or to the tensor or node NAME, and why."""

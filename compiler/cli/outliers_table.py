@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from sardonyx.compiler.outliers import DEVIATIONS, Outliers, TensorOutliers
-from sardonyx.passes.activation_sites import BLOCK_KINDS
+from sardonyx.passes.ffn_blocks import BLOCK_KINDS, OUTER
 
 _MOST_CHANNELS = 3
 """Channels of a tensor that are named: those with the most outliers."""
@@ -72,7 +72,7 @@ def _attention_table(found: Outliers) -> Table:
 def _sites(found: Outliers) -> str:
     """How many quantizers there would be, in two sentences."""
     roles = ", ".join(f"{n} {role.replace('_', ' ')}" for role, n in found.roles.most_common())
-    total, residual = len(found.sites), sum(found.kinds[kind] for kind in ("x", "h", "y"))
+    total, residual = len(found.sites), sum(found.kinds[kind] for kind in OUTER)
     return (
         f"A chip that computes in integers quantizes {total} activations: {roles}. "
         f"x, h and y are {residual} of them, {residual / total:.1%}."

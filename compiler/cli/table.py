@@ -1,5 +1,6 @@
 """The tables that a compile ends with."""
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from itertools import takewhile
@@ -21,6 +22,9 @@ from sardonyx.compiler.report import (
 
 _MOST_ROWS = 8
 """With more tensors than this, those that are alike share a row."""
+
+_SLICE = re.compile("/group[0-9]+_*$")
+"""How the names of products by slices end."""
 
 _WIDE = 100
 """Columns of a screen on which a range of values fits one line."""
@@ -170,8 +174,8 @@ def passes_table(runs: Iterable[PassEntry]) -> Table:
 
 
 def tensor_table(tensors: list[TensorEntry], width: int) -> Table:
-    """A row for each encoded weight, for a screen of ``width`` columns; those alike share one
-    where there are many."""
+    """A row for each encoded weight, its slices together, for a screen of ``width`` columns; those
+    alike share one where there are many."""
     table = Table(title="Quantized weights", title_justify="left")
     table.add_column("weight of", overflow="fold")
     outliers = any(tensor.outliers for tensor in tensors)
@@ -185,14 +189,19 @@ def tensor_table(tensors: list[TensorEntry], width: int) -> Table:
             max_width=8 if spans and width < _WIDE else None,
         )
     shared = _shared_folder([tensor.node for tensor in tensors])
-    groups: dict[object, list[TensorEntry]] = defaultdict(list)
+    weights: dict[str, list[TensorEntry]] = defaultdict(list)
     for tensor in tensors:
-        alike = (tensor.op, tensor.bits, tensor.bytes_before)
-        groups[alike if len(tensors) > _MOST_ROWS else tensor.name].append(tensor)
-    for group in groups.values():
+        weights[tensor.slice_of or tensor.name].append(tensor)
+    groups: dict[object, list[list[TensorEntry]]] = defaultdict(list)
+    for name, slices in weights.items():
+        before = sum(tensor.bytes_before for tensor in slices)
+        alike = (slices[0].op, slices[0].bits, before, len(slices))
+        groups[alike if len(weights) > _MOST_ROWS else name].append(slices)
+    for together in groups.values():
+        group = [tensor for slices in together for tensor in slices]
         first = group[0]
         table.add_row(
-            escape(_label(group, shared)),
+            escape(_label(together, shared)),
             first.op,
             str(first.bits),
             *([span((t.outlier_share for t in group), "{:.2f}", "%", 100)] if outliers else []),
@@ -207,7 +216,8 @@ def activation_table(
     activations: list[ActivationEntry], tensors: list[TensorEntry], width: int
 ) -> Table:
     """A row for each rounded activation, for a screen of ``width`` columns; those alike share one
-    where there are many. ``tensors``: the weights that they meet."""
+    where there are many: of one kind or role, where they are rounded as they are written back.
+    ``tensors``: the weights that they meet."""
     table = Table(title="Rounded activations", title_justify="left")
     table.add_column("activation", overflow="fold")
     for name in ("to", "method", "class", "range", "products"):
@@ -217,16 +227,25 @@ def activation_table(
     roles = {tensor.node: tensor.role.replace("_", " ") for tensor in tensors}
     groups: dict[object, list[ActivationEntry]] = defaultdict(list)
     for one in activations:
-        alike = (one.format, one.method, one.class_)
+        alike = (one.format, one.kind or one.role or (one.method, one.class_))
         groups[alike if len(activations) > _MOST_ROWS else one.name].append(one)
     for group in groups.values():
-        first = group[0]
         met = dict.fromkeys(roles.get(one.node, "") for one in group)
-        like = first.name.removeprefix(shared)
-        if len(group) > 1:
+        like = group[0].name.removeprefix(shared)
+        if len(group) > 1 and group[0].role:
+            like = _written(group)
+        elif len(group) > 1:
             like = f"{len(group)} for {', '.join(met)}" if all(met) else f"{len(group)} like {like}"
         table.add_row(escape(like), *map(escape, _rounding(group)))
     return table
+
+
+def _written(group: list[ActivationEntry]) -> str:
+    """How many activations of one kind or role there are, and in how many groups each."""
+    parts = Counter(one.whole for one in group)
+    what = group[0].kind or group[0].role.replace("_", " ")
+    most = max(parts.values())
+    return f"{len(parts)} {what}" + (f", in {most} groups" if most > 1 else "")
 
 
 def _rounding(group: list[ActivationEntry]) -> list[str]:
@@ -236,21 +255,24 @@ def _rounding(group: list[ActivationEntry]) -> list[str]:
     losses = [one.product_sqnr_db for one in group if one.product_sqnr_db is not None]
     return [
         first.format.partition("/")[0],
-        first.method,
-        first.class_,
+        ", ".join(dict.fromkeys(one.method for one in group)),
+        ", ".join(dict.fromkeys(one.class_ for one in group)),
         f"{min(ends):.3g} to {max(ends):.3g}" if ends else "each run's",
         span(losses, "{:.1f}", " dB") if losses else "",
     ]
 
 
-def _label(group: list[TensorEntry], shared: str) -> str:
-    """The node of one weight, or how many there are and what they are for."""
-    first = group[0]
-    node = (first.node or first.name).removeprefix(shared).removesuffix(f"/{first.op}")
-    if len(group) == 1:
-        return node
-    roles = dict.fromkeys(entry.role.replace("_", " ") for entry in group)
-    return f"{len(group)} like {node}" if "other" in roles else f"{len(group)} {', '.join(roles)}"
+def _label(weights: list[list[TensorEntry]], shared: str) -> str:
+    """The node of one weight, or how many there are and what they are for; in how many slices.
+    ``weights``: the slices of each, all alike."""
+    first, count, slices = weights[0][0], len(weights), len(weights[0])
+    node = _SLICE.sub("", first.node or first.name).removeprefix(shared)
+    node, cut = node.removesuffix(f"/{first.op}"), f", cut in {slices}" if slices > 1 else ""
+    if count == 1:
+        return f"{node}{cut}"
+    roles = dict.fromkeys(entry.role.replace("_", " ") for slices in weights for entry in slices)
+    each = cut.replace(",", ", each") if cut else ""
+    return (f"{count} like {node}" if "other" in roles else f"{count} {', '.join(roles)}") + each
 
 
 def _shared_folder(names: list[str]) -> str:

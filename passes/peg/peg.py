@@ -6,41 +6,48 @@ from typing import Annotated, ClassVar, Literal, TypeVar
 
 import numpy as np
 import onnx_graphsurgeon as gs
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from sardonyx.passes.activation_sites import Site, activation_sites
+from sardonyx.passes.activation_sites import KINDS, SUMS, Site, activation_sites
 from sardonyx.passes.base import Pass
 from sardonyx.passes.facts import CONSTANTS_ARE_INITIALIZERS
+from sardonyx.passes.ffn_blocks import (
+    BLOCK_KINDS,
+    LOOKED_FOR,
+    OUTER,
+    BlockKind,
+    FfnBlock,
+    ffn_blocks,
+)
 from sardonyx.passes.journal import Decision, Journal, Watched
 from sardonyx.passes.metadata import PREFIX, PROPS
-from sardonyx.passes.peg.blocks import LOOKED_FOR, FfnBlock, ffn_blocks
 from sardonyx.passes.peg.channels import Stream, stream_of
 from sardonyx.passes.peg.groups import Range, Rule, channel_order, group_sizes
 from sardonyx.passes.peg.reorder import Reorder, cut, orderings
-from sardonyx.passes.peg.split import (
-    KINDS,
-    OUTER,
-    SUMS,
-    Groups,
-    Lengths,
-    obstacle,
-    split_blocks,
-)
-from sardonyx.passes.peg.worth import kinds_worth
+from sardonyx.passes.peg.split import Groups, Lengths, obstacle, split_blocks
+from sardonyx.passes.peg.worth import Network, kinds_worth
 from sardonyx.passes.quantize.observers.channel_range import ChannelRange
 from sardonyx.passes.scopes import all_nodes
 from sardonyx.passes.sizes import Sizes
+from sardonyx.passes.trial import AUTO
 from sardonyx.runtime_ops.errors import InputError
-
-AUTO = "auto"
 
 T = TypeVar("T")
 
-Measured = Mapping[int, Mapping[str, Range]]
+Measured = Mapping[int, Mapping[BlockKind, Range]]
 """Ranges of the tensors of each network, by ``id`` of its FFN-out product and by kind."""
 
 Family = list[FfnBlock]
 """Networks that share a weight or a tensor that is split."""
+
+
+def _tensors(words: str) -> str:
+    """An argument ``tensors``; raises ValueError where it is none."""
+    if words != AUTO and not {word.strip() for word in words.split(",")} <= set(KINDS):
+        raise ValueError(
+            f"Input should be some of {', '.join(KINDS)}, with commas between them, or {AUTO} alone"
+        )
+    return words
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,7 @@ class Peg(Pass):
     per-embedding-group quantization of Bondarenko et al. (arXiv 2109.12948), for hardware with one
     scale a tensor. x is what the FFN-in product reads, g what the FFN-out product reads, h what
     this makes, y the residual sum. Each of ``tensors`` that is among them is split; of ``auto``,
-    those by whose groups the outputs of the model gain enough (`worth.kinds_worth`):
+    those by whose groups the outputs of the model gain enough (`worth.kinds_worth`), r among them:
 
     (a) x and g: in K slices, multiplied by rows of the weight, K products that are added up; who
         else reads x reads its slices too,
@@ -67,7 +74,7 @@ class Peg(Pass):
     y of a layer share order and groups; layers that share weights share both; the order of g is its
     own. Does not fire on networks
 
-    1. that are none by `blocks.ffn_blocks`, or the products of which are no MatMuls,
+    1. that are none by `ffn_blocks.ffn_blocks`, or the products of which are no MatMuls,
     2. where it is not known that residual, bias and what lies between have the channels of h,
     3. where the sizes of h are read, and it is to be split by columns,
     4. in a graph that was split before;
@@ -76,7 +83,7 @@ class Peg(Pass):
     never reached.
     """
 
-    tensors: str = "x,h,y,g,r"
+    tensors: Annotated[str, AfterValidator(_tensors)] = "x,h,y,g,r"
     k: Annotated[int, Field(ge=1)] = 6
     groups: Rule = "optimal"
     order: Literal["none", "global", "layer"] = "global"
@@ -86,12 +93,6 @@ class Peg(Pass):
     bound: ClassVar[float] = 1e-4
     """Sums of partial products round anew; so do norms of channels in another order."""
 
-    def __post_init__(self) -> None:
-        for kind in self.tensors.split(",") if self.tensors != AUTO else ():
-            if kind.strip() not in (*KINDS, SUMS):
-                known = f"some of {', '.join((*KINDS, SUMS))}, or {AUTO}"
-                raise ValueError(f"names {known}, not '{kind.strip()}'")
-
     @property
     def kinds(self) -> frozenset[str]:
         """The tensors to be split, or from which that is chosen."""
@@ -99,13 +100,22 @@ class Peg(Pass):
             return frozenset(KINDS)
         return frozenset(kind.strip() for kind in self.tensors.split(","))
 
+    @property
+    def _of_networks(self) -> list[BlockKind]:
+        """Those of them that are tensors of a network."""
+        return [kind for kind in BLOCK_KINDS if kind in self.kinds]
+
     def watches(self, graph: gs.Graph) -> Watched:
-        """The range of each channel, where groups depend on it."""
-        if self.k == 1 or not self._measures or _is_split(graph):
+        """The range of each channel, where groups depend on it. What cannot be split is refused
+        here, before anything is measured."""
+        if _is_split(graph):
             return {}
-        blocks = ffn_blocks(graph)
-        tensors = [getattr(b, kind) for b in blocks for kind in self.kinds - {SUMS}]
-        tensors += [site.tensor for site in self._sums(graph, Sizes(graph))]
+        journal = Journal()
+        blocks = self._fitting(graph, journal)
+        if self.k == 1 or not self._measures:
+            return {}
+        tensors = [block.tensors[kind] for block in blocks for kind in self._of_networks]
+        tensors += [site.tensor for site in self._sums(graph, journal.sizes(graph))]
         return {tensor.name: (ChannelRange(),) for tensor in tensors}
 
     def run(self, graph: gs.Graph, journal: Journal) -> int:
@@ -117,7 +127,7 @@ class Peg(Pass):
             return 0
         measured = {id(block.out.node): self._ranges(block, journal.watched) for block in blocks}
         if self.tensors == AUTO:
-            return self._settled(blocks, measured, journal).run(graph, journal)
+            return self._settled(graph, blocks, measured, journal).run(graph, journal)
         if self.order == "layer" and self.kinds & OUTER:
             cut(graph, [block.y for block in blocks], journal.sizes(graph), self.name)
             blocks = self._again(graph, blocks, journal)
@@ -130,7 +140,8 @@ class Peg(Pass):
         own = [(site, shared.get(id(site.tensor), sizes)) for site, sizes in sums if sizes]
         split_blocks(graph, pairs, own, self.name)
         what = f"{len(blocks)} networks in {self.k} groups of channels ({self.tensors})"
-        how = f"{self.groups} sizes, order {self.order}, {gathers} Gathers for nothing but orders"
+        only = f"{gathers} {'Gather' if gathers == 1 else 'Gathers'} for nothing but orders"
+        how = f"{self.groups} sizes, order {self.order}, {only}"
         journal.decided.append(Decision(self.name, what, how))
         return len(blocks)
 
@@ -144,13 +155,17 @@ class Peg(Pass):
         plain = self.groups == "equal" and self.order == "none"
         return not plain or self.tensors == AUTO or SUMS in self.kinds
 
-    def _settled(self, blocks: Sequence[FfnBlock], measured: Measured, journal: Journal) -> "Peg":
+    def _settled(
+        self, graph: gs.Graph, blocks: Sequence[FfnBlock], measured: Measured, journal: Journal
+    ) -> "Peg":
         """The same pass for the tensors that are worth it; of one group, if none is."""
-        networks = [
-            {kind: (str(getattr(block, kind).name), ranges) for kind, ranges in held.items()}
-            for block in blocks
-            for held in [measured[id(block.out.node)]]
-        ]
+        networks = list[Network]()
+        for block in blocks:
+            held = measured[id(block.out.node)]
+            networks.append({k: (str(block.tensors[k].name), held[k]) for k in self._of_networks})
+        for site in self._sums(graph, journal.sizes(graph)):
+            seen = _range(site.tensor, journal.watched)
+            networks += [{SUMS: (str(site.tensor.name), seen)}] if seen else []
         ordered = self.order != "none"
         worth = kinds_worth(networks, self.k, self.groups, ordered, self.name, journal)
         return replace(self, tensors=",".join(worth)) if worth else replace(self, k=1, tensors="x")
@@ -170,24 +185,31 @@ class Peg(Pass):
                 f"no feed-forward network that can be split was found{next(missed, '')}; "
                 f"looked for {LOOKED_FOR}; the bodies of If, Loop and Scan were not searched"
             )
-        for block in found:
-            self._check_width(block)
+        self._check_width(found)
+        if self.k > 1 and not self._of_networks and not self._sums(graph, sizes):
+            raise InputError(
+                f"{self.name}.k={self.k}: no sum of kind '{SUMS}' is known to have so many channels"
+            )
         return found
 
-    def _check_width(self, block: FfnBlock) -> None:
-        for kind in sorted(self.kinds & set(KINDS)):
-            width = block.out.view.shape[0 if kind == "g" else 1]
-            if self.k > width:
-                raise InputError(
-                    f"peg.k={self.k}: '{kind}' of layer {block.layer} has {width} channels: choose "
-                    f"a k from 1 to {width}"
-                )
+    def _check_width(self, blocks: Sequence[FfnBlock]) -> None:
+        widths = [
+            (block.out.view.shape[0 if kind == "g" else 1], block.layer, kind)
+            for block in blocks
+            for kind in self._of_networks
+        ]
+        width, layer, kind = min(widths, default=(self.k, 0, ""))
+        if not 1 <= self.k <= width:
+            raise InputError(
+                f"{self.name}.k={self.k}: '{kind}' of layer {layer} has {width} channels: choose a "
+                f"k from 1 to {width}"
+            )
 
-    def _ranges(self, block: FfnBlock, watched: Watched) -> dict[str, Range]:
+    def _ranges(self, block: FfnBlock, watched: Watched) -> dict[BlockKind, Range]:
         """What was measured of a network."""
-        found = dict[str, Range]()
-        for kind in sorted(self.kinds & set(KINDS)) if self._measures else ():
-            tensor = getattr(block, kind)
+        found = dict[BlockKind, Range]()
+        for kind in self._of_networks if self._measures else ():
+            tensor = block.tensors[kind]
             seen = _range(tensor, watched)
             if seen is None:
                 raise InputError(
@@ -301,7 +323,7 @@ def _merged(family: Family, kinds: frozenset[str], measured: Measured) -> list[R
     """The range of each kind over all networks of a family; nothing if none was measured."""
     found = [measured[id(block.out.node)] for block in family]
     merged = []
-    for kind in sorted(kinds & found[0].keys()):
+    for kind in sorted(kind for kind in found[0] if kind in kinds):
         lows, highs = zip(*(ranges[kind] for ranges in found), strict=True)
         merged.append((np.minimum.reduce(lows), np.maximum.reduce(highs)))
     return merged

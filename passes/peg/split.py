@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from sardonyx.passes.activation_sites import Site
+from sardonyx.passes.activation_sites import SUMS, Site
+from sardonyx.passes.ffn_blocks import BLOCK_KINDS, OF_SIZES, OUTER, PASS_ON, FfnBlock
 from sardonyx.passes.metadata import annotate, inherit
 from sardonyx.passes.origin import constant, label
-from sardonyx.passes.peg.blocks import OF_SIZES, FfnBlock
 from sardonyx.passes.rewrite import Draft, Replacements, readers_of, replace_nodes, reread
 from sardonyx.passes.roles import Place
 from sardonyx.passes.scopes import all_nodes, bodies
@@ -18,20 +18,8 @@ from sardonyx.passes.sizes import Sizes
 from sardonyx.passes.slices import Axis, Piece, Slice, pieces
 from sardonyx.passes.weights import WeightUse, values_of
 
-KINDS = ("x", "h", "y", "g")
-"""The tensors of a network that can be split, as `FfnBlock` names them."""
-
-SUMS = "r"
-"""The kind of all other residual sums."""
-
-OUTER = frozenset({"x", "h", "y"})
-"""Those that are added up, group by group."""
-
 Lengths = tuple[int, ...]
 """Channels in each group, in their order."""
-
-_MOVES = ("Identity", "Dropout", "Reshape")
-"""Ops on the path of h that change no value."""
 
 
 @dataclass(frozen=True)
@@ -154,8 +142,8 @@ class _Splitter:
         elif "h" in kinds and "g" not in kinds:
             slot = 0 if block.total.inputs[0] is block.h else 1
             self.rereads.append((block.total, slot, self._joined(block.h, hs, block.total)))
-        for kind in sorted(frozenset(KINDS) - kinds):
-            _note_whole(getattr(block, kind), kind, layer)
+        for whole in (kind for kind in BLOCK_KINDS if kind not in kinds):
+            _note_whole(block.tensors[whole], whole, layer)
 
     def cut(self, tensor: gs.Tensor, kind: str, layer: int | None, lengths: Lengths) -> _Cut:
         """A tensor in groups of channels: by a Split ahead of its first reader, unless it is cut so
@@ -321,7 +309,7 @@ def _shape(draft: Draft, shape: gs.Tensor, number: int, span: Slice) -> gs.Tenso
 
 def _note_whole(tensor: gs.Tensor, kind: str, layer: int) -> None:
     """Note a tensor that stays whole on what makes it."""
-    while tensor.inputs and tensor.inputs[0].op in _MOVES:
+    while tensor.inputs and tensor.inputs[0].op in PASS_ON:
         tensor = tensor.inputs[0].inputs[0]
     for node in tensor.inputs:
         annotate(node, site=kind, layer=layer)

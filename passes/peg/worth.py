@@ -1,14 +1,15 @@
-"""Which tensors of feed-forward networks are worth groups, by what the model's outputs gain."""
+"""Which kinds of tensors are worth groups, by what the model's outputs gain."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sardonyx.passes.activation_sites import KINDS
+from sardonyx.passes.ffn_blocks import OUTER
 from sardonyx.passes.journal import Decision, Journal
 from sardonyx.passes.peg.groups import Range, Ranges, Rule, channel_order, group_sizes
 from sardonyx.passes.peg.merged import Order
-from sardonyx.passes.peg.split import KINDS, OUTER
 from sardonyx.passes.quantize.sensitivity import Refinement, refine
 from sardonyx.passes.trial import Rounding
 from sardonyx.runtime_ops.uniform import Grid, grid
@@ -17,18 +18,25 @@ LEAST_DB = 1.0
 """What groups of a kind of tensor must gain to be worth their products."""
 
 Network = Mapping[str, tuple[str, Range]]
-"""By kind, the name of a tensor and the ranges of its channels."""
+"""By kind, the name of a tensor and the ranges of its channels. A sum that is no part of a network
+is one by itself."""
+
+_TOGETHER = (OUTER, *({kind} for kind in KINDS if kind not in OUTER))
+"""Kinds that share their groups."""
 
 
 def kinds_worth(
     networks: Sequence[Network], k: int, rule: Rule, ordered: bool, by: str, journal: Journal
 ) -> list[str]:
-    """The kinds that gain `LEAST_DB` by ``k`` groups in place of one, on grids of 8 bits.
+    """The kinds that gain `LEAST_DB` by ``k`` groups in place of one, on grids of 8 bits from the
+    least to the largest value of each group: what clips is for the pass that rounds to choose.
 
     All tensors of all networks are rounded, nothing else; from groups of all kinds, that which
     matters least is given up, one after another. ``ordered``: channels may be put in order; which
-    is tried network by network, whether or not they are to share one.
+    is tried network by network, and sum by sum, whether or not they are to share one. The kinds
+    there are and what each gains are a decision of ``by`` in the journal.
     """
+    kinds = [kind for kind in KINDS if any(kind in network for network in networks)]
     roundings = dict[str, tuple[str, Rounding, Rounding]]()
     for network in networks:
         for kind, name, group in _groups(network, k, rule, ordered):
@@ -36,32 +44,34 @@ def kinds_worth(
             whole = Rounding.of(name, _grid(low, high))
             grids = [_grid(low[group == g], high[group == g]) for g in range(k)]
             roundings.setdefault(name, (kind, whole, Rounding.grouped(name, grids, group)))
-    pairs = list(roundings.values())
+    pairs, most = list(roundings.values()), _most_asked(len(kinds))
     trial = journal.trial([one for _, *both in pairs for one in both])
     asked = 0
 
     def sqnr_db(grouped: Collection[str]) -> float:
         nonlocal asked
         asked += 1
-        journal.progress("Trying groups", asked, _MOST_ASKED)
+        journal.progress("Trying groups", asked, most)
         return trial([2 * at + (kind in grouped) for at, (kind, *_) in enumerate(pairs)])
 
-    plain_db, all_db = sqnr_db(()), sqnr_db(KINDS)
-    found = refine(sqnr_db, KINDS, LEAST_DB)
-    journal.progress("Trying groups", _MOST_ASKED, _MOST_ASKED)
+    plain_db, all_db = sqnr_db(()), sqnr_db(kinds)
+    found = refine(sqnr_db, kinds, LEAST_DB)
+    journal.progress("Trying groups", most, most)
     reason = f"outputs of {plain_db:.1f} dB without groups, of {all_db:.1f} dB with all in groups"
     journal.decided.append(Decision(by, _made(found), "; ".join([reason, *map(_gain, found)])))
     return [one.name for one in found if one.made]
 
 
-_MOST_ASKED = 2 + sum(1 + count for count in range(1, len(KINDS) + 1)) + 1
+def _most_asked(kinds: int) -> int:
+    """More questions than there are, should each kind be given up."""
+    return 2 + sum(1 + count for count in range(1, kinds + 1)) + 1
 
 
 def _groups(
     network: Network, k: int, rule: Rule, ordered: bool
 ) -> Iterator[tuple[str, str, NDArray[np.int64]]]:
     """Kind and name of each tensor, and the group that each of its channels is in."""
-    for kinds in (sorted(OUTER), sorted(set(KINDS) - OUTER)):
+    for kinds in filter(None, (sorted(together & network.keys()) for together in _TOGETHER)):
         ranges = [network[kind][1] for kind in kinds]
         order = _order(ranges, k, rule, ordered)
         group = np.empty(order.size, np.int64)

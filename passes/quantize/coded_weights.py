@@ -37,12 +37,14 @@ class CodedWeight:
     """The constants of an encoded weight, made once for all that read it.
 
     A table that rows are looked up in is stored as such, [V, H]: products read it turned.
-    ``sqnr_db``: of the encoded weight; ``notes``: for each node that multiplies or looks up.
+    ``sqnr_db``: of the encoded weight; ``lender``: whose scale it reads too, as the rows of one
+    matrix do; ``notes``: for each node that multiplies or looks up.
     """
 
     weight: TiedWeight
     tensor: UniformTensor
     sqnr_db: float
+    lender: "CodedWeight | None" = None
     notes: dict[str, object] = field(default_factory=dict)
     codes: gs.Constant = field(init=False)
     scale: gs.Constant = field(init=False)
@@ -50,7 +52,8 @@ class CodedWeight:
     def __post_init__(self) -> None:
         codes = self.tensor.codes.T if self.weight.gathered else self.tensor.codes
         self.codes = self._constant("codes", np.ascontiguousarray(codes))
-        self.scale = self._constant("scale", self.tensor.scale)
+        own = self._constant("scale", self.tensor.scale)
+        self.scale = self.lender.scale if self.lender else own
 
     def matrix(self, draft: Draft) -> gs.Tensor:
         """The codes [K, N]."""
@@ -80,7 +83,11 @@ def coded_weights(
             return [CodedWeight(first, tensor, db)]
         parts = list(_cut(tensor, [matrix.shape[axis] for matrix in matrices], axis))
         losses = [sqnr_db(m, part.decode()) for m, part in zip(matrices, parts, strict=True)]
-        return list(map(CodedWeight, slices, parts, losses))
+        made = [CodedWeight(first, parts[0], losses[0])]
+        for each, part, loss in list(zip(slices, parts, losses, strict=True))[1:]:
+            lender = made[0] if part.scale is parts[0].scale else None
+            made.append(CodedWeight(each, part, loss, lender))
+        return made
 
     done: dict[int, CodedWeight] = {}
     with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -125,6 +125,7 @@ class InsertQdq(Pass):
         operands = Operands(self._settings, journal.watched, self.sparse, self.least_db)
         operands.measure(coded)
         chosen: dict[int, tuple[CodedWeight, bool]] = {}
+        counted = set[int]()
         for each in coded:
             obstacle, ruin = self._obstacle(each.weight, operands)
             if obstacle or (ruin and self.ruined == "float"):
@@ -133,7 +134,9 @@ class InsertQdq(Pass):
                 continue
             place = places[id(each.weight.view.constant)]
             compute = _compute(each, ruin)
-            entry = entry_of(each.weight, place, each.tensor, each.sqnr_db, compute)
+            shared = each.tensor.scale.nbytes if id(each.scale) in counted else 0
+            counted.add(id(each.scale))
+            entry = entry_of(each.weight, place, each.tensor, each.sqnr_db, compute, shared)
             journal.encoded.append(entry)
             each.notes.update(notes(self.name, entry))
             static = self.activations == "static" and not ruin

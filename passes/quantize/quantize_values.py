@@ -24,10 +24,9 @@ from sardonyx.passes.quantize.qdq_nodes import rounding
 from sardonyx.passes.quantize.widen import widened
 from sardonyx.passes.quantizers import QUANTIZE, is_op
 from sardonyx.passes.rewrite import Draft, Replacements, readers_of, redirect, replace_nodes
+from sardonyx.passes.trial import AUTO
 from sardonyx.runtime_ops.errors import InputError
 from sardonyx.runtime_ops.uniform import Grid
-
-AUTO = "auto"
 
 WIDE_OPSET = 21
 """The first whose QuantizeLinear makes codes of 16 bits."""
@@ -43,11 +42,11 @@ class QuantizeValues(Pass):
 
     ``sites``: which, by kind, role or name, with commas between them; ``all``. ``wide``: those of
     them in 16 bits, likewise; empty: none; ``auto``: those from which the model's outputs gain most
-    (`widen.widened`), until they make up the share ``budget`` of all, by default the 36 of 161 that
-    Bondarenko et al. (arXiv 2109.12948) choose in BERT-base, or the outputs reach an SQNR of
-    ``goal_db``. ``method``, ``mode``, ``percentile``, ``solver``, ``decay``, ``symmetric``,
-    ``signed``: how ranges are found (`grids.GridSettings`), all of them before any activation is
-    rounded.
+    (`widen.widened`), until the outputs reach an SQNR of ``goal_db``, or they make up ``budget``: a
+    share of those that are rounded at all, each group of a split one counted; by default that of
+    the 36 of 161 that Bondarenko et al. (arXiv 2109.12948) choose in BERT-base. ``method``,
+    ``mode``, ``percentile``, ``solver``, ``decay``, ``symmetric``, ``signed``: how ranges are found
+    (`grids.GridSettings`), all of them before any activation is rounded.
 
     Outputs of the graph stay as they are. Does not fire on an activation
 
@@ -77,11 +76,13 @@ class QuantizeValues(Pass):
     step: only its kind is held against the plain one. What is lost on real values is reported."""
 
     def watches(self, graph: gs.Graph) -> Watched:
-        """All that is to be rounded."""
+        """All that is to be rounded. Words that name none of it are refused before that."""
         if self._is_too_old(graph):
             return {}
-        statistics = self._settings.statistics(weighed=False)
-        return {s.tensor.name: statistics for s in self._chosen(graph) if not _obstacle(s)}
+        chosen, statistics = self._chosen(graph), self._settings.statistics(weighed=False)
+        if self.wide != AUTO:
+            self._wide(chosen)
+        return {s.tensor.name: statistics for s in chosen if not _obstacle(s)}
 
     def run(self, graph: gs.Graph, journal: Journal) -> int:
         """Find all grids; then rewrite."""
@@ -128,16 +129,24 @@ class QuantizeValues(Pass):
         return every if self.sites == "all" else _named(every, self.sites, f"{self.name}.sites")
 
     def _reached(self, chosen: Sequence[Site], journal: Journal) -> list[Site]:
-        """Those of some activations that can be rounded."""
-        reached = []
+        """Those of some activations that can be rounded. Raises InputError where some might, and
+        calibration reached none."""
+        reached, empty = list[Site](), list[Site]()
         for site in chosen:
             reason = _obstacle(site)
             if not reason and not _histogram(journal.watched[site.tensor.name]).count:
+                empty.append(site)
                 reason = "had no values in the calibration data"
             if reason:
                 journal.miss(self.name, site.tensor.inputs[0], reason)
             else:
                 reached.append(site)
+        if empty and not reached and not any(_is_rounded(site.tensor) for site in chosen):
+            raise InputError(
+                f"calibration reached no activation that {self.name} rounds: "
+                f"'{empty[0].tensor.name}' had no values; give samples that run through all of the "
+                "model"
+            )
         return reached
 
     def _wide(self, chosen: Sequence[Site]) -> dict[str, str]:
@@ -173,6 +182,10 @@ def _obstacle(site: Site) -> str:
     if not x.outputs:
         return "makes an output of the graph that nothing else reads"
     return "" if _readers(x) else "makes what is rounded already"
+
+
+def _is_rounded(x: gs.Tensor) -> bool:
+    return any(is_op(node, QUANTIZE) for node in readers_of(x))
 
 
 def _histogram(statistics: Sequence[Statistic]) -> Histogram:

@@ -180,3 +180,29 @@ def test_an_error_leaves_nothing_that_was_not_there(measure, interrupted, small,
     with pytest.raises(InputError):
         measure(small, "A Y", wrong, checkpoint=path)
     assert measure(small, "A Y", data, checkpoint=path).compiled.report.calibration.resumed == 4
+
+
+def test_an_error_takes_away_what_was_of_no_use(measure, interrupted, small, data, path, caplog):
+    """As of other data, or damaged; also what was written anew before the error."""
+    interrupted(4)
+    wrong = [{"X": np.full((2, 4), 7, np.float32)}, {"X": np.ones((1, 4))}]
+    with pytest.raises(InputError):
+        measure(small, "A Y", wrong, checkpoint=path)
+    assert path.exists()  # the data was refused before it was known to be other data
+    other = [{"X": np.full((2, 4), np.nan, np.float32)}]
+    with pytest.raises(InputError, match="NaN"):
+        measure(small, "A Y", other, checkpoint=path)
+    assert not path.exists()
+    path.write_bytes(b"words")
+    with pytest.raises(InputError, match="NaN"):
+        measure(small, "A Y", other, checkpoint=path)
+    assert not path.exists()
+
+
+def test_a_compile_that_measures_nothing_takes_it_away(interrupted, small, data, path):
+    interrupted(4)
+    compile(small, Recipe("nothing", "", ()), checkpoint=path)
+    assert not path.exists()
+    path.write_bytes(b"a file of somebody's")
+    compile(small, Recipe("nothing", "", ()), checkpoint=path)
+    assert path.read_bytes() == b"a file of somebody's"

@@ -208,6 +208,17 @@ def test_no_quantizable_weight(text_model, normal, text, why):
     assert why in str(caught.value)
 
 
+def test_the_reason_is_a_weights_and_no_vectors(text_model, normal):
+    model = text_model(
+        "g (float[B,64] X) => (float[B,64] Y) { Z = MatMul (X, W)\n Y = Add (Z, B) }",
+        W=normal(64, 64),
+        B=normal(64),
+    )
+    feeds = {"X": np.full((3, 64), -3.4e38, np.float32)}  # no values, but fills of masks
+    with pytest.raises(InputError, match="its activation 'X' had no values in the calibration"):
+        compile(model, "int8-kl", [feeds])
+
+
 def test_a_recipe_that_does_not_quantize_may_change_nothing(text_model, normal):
     model = text_model("g (float[8,8] X) => (float[8,8] Y) { Y = Neg (X) }")
     assert compile(model, Recipe("tidy", "", (RemoveUnused(),))).model == model

@@ -19,7 +19,7 @@ DOCUMENTED = {
     "totals": "bytes_before bytes_after ratio weights weights_quantized bits_per_weight "
     "outlier_share activations activations_xhy",
     "tensors": "name node op format bits groups outliers outlier_share sqnr_db bytes_before "
-    "bytes_after role layer compute",
+    "bytes_after role layer compute slice_of",
     "skipped": "name node reason eligible",
     "passes": "name rewrites nodes_before nodes_after seconds",
 }

@@ -154,8 +154,11 @@ def test_cpu_rounds_what_products_read_alone(bert, target):
 
 @pytest.mark.parametrize("target", CPU)
 def test_cpu_has_no_products_of_16_bits(bert, target):
-    message = "quantize-values.wide: the target has no integer products of 16 bits: compile for the"
-    with pytest.raises(InputError, match=message):
+    message = (
+        f"quantize-values.wide=x,h,y,g: target '{target}' has no integer products of 16 bits: "
+        "compile for the target portable, or with a recipe of 8 bits, as peg or int8-kl"
+    )
+    with pytest.raises(InputError, match=f"^{message}$"):
         compile(bert, "mixed-precision", target=target, random_calibration=2)
     with pytest.raises(InputError, match=r"'peg' on target '.*' has no pass 'quantize-values'"):
         compile(bert, "peg", target=target, overrides=["quantize-values.wide=x"])

@@ -276,3 +276,20 @@ def test_an_interrupt_leaves_nothing(small, values, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         compile(small, Recipe("trying", "", (a_pass,)), [{"X": values}])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_fails_is_named(small, values, monkeypatch):
+    """A disk that is full is no fault of the model."""
+
+    def full(*_: object) -> None:
+        raise InputError("cannot write 'trial.onnx': No space left on device")
+
+    monkeypatch.setattr("sardonyx.compiler.trial.write_model", full)
+    with pytest.raises(InputError, match=r"^cannot write 'trial.onnx': No space left"):
+        asked(small, [Rounding.of("A", COARSE)], [(0,)], [{"X": values}])
+
+
+def test_a_model_that_does_not_load(small, values):
+    wide = Rounding("A", np.float32(0.1), np.array(0, np.uint16))  # needs opset 21
+    with pytest.raises(InputError, match="onnxruntime cannot load the model to try roundings in"):
+        asked(small, [wide], [(0,)], [{"X": values}])

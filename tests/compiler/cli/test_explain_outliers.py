@@ -11,7 +11,8 @@ from sardonyx.compiler.cli import screen
 from sardonyx.compiler.cli.outliers_table import print_outliers
 from sardonyx.compiler.outliers import Outliers, TensorOutliers
 from sardonyx.models import TINY_BERT
-from sardonyx.passes.activation_sites import BLOCK_KINDS, Site
+from sardonyx.passes.activation_sites import Site
+from sardonyx.passes.ffn_blocks import BLOCK_KINDS
 from sardonyx.passes.quantize.observers.attention_ends import AttentionEnds
 from sardonyx.passes.quantize.observers.channel_range import ChannelRange
 from sardonyx.passes.quantize.observers.outlying_channels import OutlyingChannels

@@ -24,8 +24,9 @@ from sardonyx.passes.peg.reorder import Reorder, cut, orderings
 from sardonyx.passes.scopes import all_nodes
 from sardonyx.passes.sizes import Sizes
 
-BOUND = 1e-5
-"""Relative to the largest output: sums of float32 add up in another order."""
+BOUND = 1e-4
+"""Relative to the largest output: sums of float32 add up in another order. A mean over channels
+that cancel has been seen to differ by 1.8e-5; a channel in a wrong place differs by its size."""
 
 Which = str | Callable[[gs.Graph], list[gs.Tensor]]
 """Tensors of a graph: their names, or how they are found."""

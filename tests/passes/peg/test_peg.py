@@ -5,7 +5,7 @@ import re
 import numpy as np
 import onnx
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from sardonyx.compiler.load import load
@@ -127,6 +127,7 @@ def test_split_layers_are_the_layers(
     order,
     groups,
 ):
+    assume(mixed or tensors != {"r"})
     text = layers_of(count, post, biased, gated, written_out, mixed)
     model = model_of(text_model, text, d, n)
     a_pass = Peg(",".join(sorted(tensors)), k, groups, order)
@@ -302,26 +303,45 @@ def test_a_network_that_cannot_be_split_leaves_the_others(measure, text_model, r
     assert worst(run_ort, model, after.model, samples()[0]) <= BOUND
 
 
-def test_no_network_at_all(measure, text_model):
-    model = model_of(text_model, f"Y = {NORM} (X, scale_end)")
+@pytest.mark.parametrize("k", [1, 6])
+def test_no_network_at_all(text_model, k):
+    """Refused before anything is measured."""
+    graph = load(model_of(text_model, f"Y = {NORM} (X, scale_end)"))[1]
     with pytest.raises(
         InputError, match="no feed-forward network that can be split was found; look"
     ):
-        measure(Peg(), model, samples())
+        Peg(k=k).watches(graph)
 
 
 @pytest.mark.parametrize(
     ("tensors", "k", "message"),
     [
         ("x", D + 1, "peg.k=9: 'x' of layer 0 has 8 channels: choose a k from 1 to 8"),
-        ("g", N + 1, "peg.k=13: 'g' of layer 0 has 12 channels"),
+        ("g", N + 1, "peg.k=13: 'g' of layer 0 has 12 channels: choose a k from 1 to 12"),
+        ("x,g", N + 1, "peg.k=13: 'x' of layer 0 has 8 channels: choose a k from 1 to 8"),
+        ("x", 0, "peg.k=0: 'x' of layer 0 has 8 channels: choose a k from 1 to 8"),
+        ("r", D + 1, "peg.k=9: no sum of kind 'r' is known to have so many channels"),
     ],
 )
-def test_more_groups_than_channels(measure, text_model, tensors, k, message):
-    model = model_of(text_model, layers_of(1))
-    with pytest.raises(InputError, match=re.escape(message)):
-        measure(Peg(tensors, k), model, samples())
-    assert measure(Peg(tensors, k - 1), model, samples()).rewrites == 1
+def test_more_groups_than_channels(text_model, tensors, k, message):
+    """Refused before anything is measured."""
+    graph = load(model_of(text_model, layers_of(1, mixed=True)))[1]
+    with pytest.raises(InputError, match=f"^{re.escape(message)}$"):
+        Peg(tensors, k).watches(graph)
+    assert Peg(tensors, D).watches(graph)
+
+
+def test_as_many_groups_as_channels(measure, text_model):
+    assert measure(Peg(k=D), model_of(text_model, layers_of(1)), samples()).rewrites == 1
+
+
+def test_the_narrowest_tensor_bounds_the_groups(text_model):
+    text = layers_of(2).replace("up1", "up2").replace("down1", "down2")
+    held = constants(text, D, N)
+    held |= {"up2": held["up2"][:, :5], "b_up2": held["b_up2"][:5], "down2": held["down2"][:5]}
+    model = text_model(f"g (float[B,T,{D}] X) => (float[I,J,{D}] Y) {{ {text} }}", 17, **held)
+    with pytest.raises(InputError, match="'g' of layer 0 has 5 channels: choose a k from 1 to 5"):
+        Peg("x,g", 6).watches(load(model)[1])
 
 
 def test_calibration_that_never_reaches_a_layer(measure, text_model):
@@ -329,11 +349,14 @@ def test_calibration_that_never_reaches_a_layer(measure, text_model):
         measure(Peg("x"), model_of(text_model, layers_of(1)), [{"X": np.zeros((1, 0, D), "f4")}])
 
 
+SOME = "peg.tensors: Input should be some of x, g, h, y, r, with commas between them, or auto alone"
+
+
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
         ("peg.k=0", "peg.k: Input should be greater than or equal to 1"),
-        ("peg.tensors=x,z", "peg: names some of x, h, y, g, r, or auto, not 'z'"),
+        *((f"peg.tensors={given}", f"{SOME} (got '{given}')") for given in ("x,z", "x,auto", "x,")),
         ("peg.groups=alike", "peg.groups: Input should be 'equal' or 'optimal'"),
         ("peg.order=any", "peg.order: Input should be 'none', 'global' or 'layer'"),
     ],

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sardonyx.models import TINY_BERT, TINY_MPNET, minilm_l3_onnx, seeded_bert
-from sardonyx.passes.peg.blocks import ffn_blocks
+from sardonyx.passes.ffn_blocks import ffn_blocks
 
 PLACES = 12
 

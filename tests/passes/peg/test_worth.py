@@ -44,12 +44,25 @@ def decided(gains, networks=(NETWORK,), k=2):
 
 def test_what_gains_enough_is_in_groups():
     kinds, _, decision = decided({"x": 1.0, "h": 0.9, "y": 8.0, "g": 12.0})
-    assert kinds == ["x", "y", "g"]
-    assert (decision.by, decision.what) == ("peg", "x, y, g in groups")
+    assert kinds == ["x", "g", "y"]
+    assert (decision.by, decision.what) == ("peg", "x, g, y in groups")
     assert decision.reason == (
         "outputs of 8.1 dB without groups, of 30.0 dB with all in groups; x gains 1.0 dB; "
-        "h would gain 0.9 dB; y gains 8.0 dB; g gains 12.0 dB"
+        "g gains 12.0 dB; h would gain 0.9 dB; y gains 8.0 dB"
     )
+
+
+def test_other_sums_are_a_kind_of_their_own():
+    """In groups of their own, of as many channels as they have."""
+    sums = [{"r": (name, ranges(*sizes))} for name, *sizes in (("r0", 7, 1, 1), ("r1", 1, 1, 8, 9))]
+    gains = dict.fromkeys("xghy", 0.0) | {"r": 4.0}
+    kinds, tried, decision = decided(gains, (NETWORK, *sums))
+    assert kinds == ["r"]
+    assert decision.reason.endswith("r gains 4.0 dB")
+    grouped = {one.tensor: one.scale for one in tried if one.scale.ndim}
+    wide, narrow = grid(-7, 7).scale, grid(-1, 1).scale
+    assert grouped["r0"].tolist() == [wide, narrow, narrow]
+    assert grouped["r1"].tolist() == [narrow, narrow, *[grid(-9, 9).scale] * 2]
 
 
 def test_nothing_gains_enough():
@@ -138,6 +151,32 @@ def test_the_pass_splits_what_it_chose(network, batches, done):
     assert decision.what == "g in groups"
     assert made.rewrites == 1
     assert made.model == done(Peg(tensors="g", k=2), network, *batches).model
+
+
+SUM = """g (float[1,T,8] X) => (float[1,T,8] Y) {
+  o = Relu (X)
+  w = Add (X, o)
+  x = LayerNormalization (w, s1)
+  p = MatMul (x, up)
+  g = Relu (p)
+  h = MatMul (g, down)
+  y = Add (h, x)
+  Y = LayerNormalization (y, s2)
+}"""
+
+
+def test_the_pass_splits_a_sum_ahead(text_model, done, normal):
+    """Channels of a sum ahead that are far larger than others, which its normalization evens."""
+    loud = np.array([300, 300, 1, 1, 1, 1, 1, 1], np.float32)
+    rng = np.random.default_rng(8)
+    batches = [{"X": rng.standard_normal((1, 200, 8)).astype(np.float32) * loud} for _ in range(3)]
+    ones = np.ones(8, np.float32)
+    model = text_model(SUM, s1=300 / loud, s2=ones, up=normal(8, 12), down=normal(12, 8))
+    made = done(Peg(tensors="auto", k=2), model, *batches)
+    assert made.journal.decided[0].what == "r in groups"
+    assert "r gains" in made.journal.decided[0].reason
+    assert made.model == done(Peg(tensors="r", k=2), model, *batches).model
+    assert "w/Split" in [node.name for node in made.model.graph.node]
 
 
 def test_the_pass_leaves_a_network_that_needs_no_groups(model_of, batches, done):

@@ -58,8 +58,12 @@ def test_rows_share_the_scales_of_columns(apply, rows, normal, bits):
     whole, _ = encode(spread(normal), bits)
     codes = [after.constants[f"W{a}.codes"] for a, _ in CUTS]
     np.testing.assert_array_equal(np.concatenate(codes), whole.codes)
-    for a, _ in CUTS:
-        np.testing.assert_array_equal(after.constants[f"W{a}.scale"], whole.scale)
+    scales = {name: values for name, values in after.constants.items() if name.endswith(".scale")}
+    assert list(scales) == ["W0.scale"]  # one for all
+    np.testing.assert_array_equal(scales["W0.scale"], whole.scale)
+    encoded = after.journal.encoded
+    assert sum(entry.bytes_after for entry in encoded) == whole.nbytes
+    assert {entry.slice_of for entry in encoded} == {"W"}
 
 
 def test_columns_have_their_own(apply, columns, normal):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from sardonyx.compiler.load import load
 from sardonyx.passes.quantize.quantize_values import QuantizeValues
 from sardonyx.runtime_ops.errors import InputError
 from sardonyx.runtime_ops.uniform import grid
@@ -232,20 +233,28 @@ def test_half_precision_stays(done, text_model, constants, feeds):
     }
 
 
-def test_no_values(done, text_model, constants):
+def test_no_values(done, text_model, constants, feeds):
+    """Not in one activation: it stays. In none: that is an error."""
+    nothing = np.zeros((2, 0, 16), np.float32)
+    text = NETWORK.replace("X) =>", "X, float[B,D,16] F) =>")
+    text = text.replace("Y) {", "Y, float[B,D,16] G) { e = Relu (F)  G = Neg (e)")
+    after = done(PASS, text_model(text, **constants), feeds | {"F": nothing})
+    assert after.rewrites == 5
+    misses = {miss.node: miss.reason for miss in after.journal.missed}
+    assert misses["e"] == "had no values in the calibration data"
     before = text_model(NETWORK.replace("X, E", "X, X"), **constants)
-    after = done(PASS, before, {"X": np.zeros((2, 0, 16), np.float32)})
-    assert after.rewrites == 0
-    reasons = {miss.reason for miss in after.journal.missed}
-    assert "had no values in the calibration data" in reasons
+    message = "calibration reached no activation that quantize-values rounds: 'T' had no values; "
+    with pytest.raises(InputError, match=message):
+        done(PASS, before, {"X": nothing})
 
 
 @pytest.mark.parametrize("argument", ["sites", "wide"])
-def test_a_word_that_nothing_is_called(done, text_model, constants, feeds, argument):
-    before = text_model(NETWORK, 21, 10, **constants)
+def test_a_word_that_nothing_is_called(text_model, constants, argument):
+    """Refused before anything is measured."""
+    graph = load(text_model(NETWORK, 21, 10, **constants))[1]
     message = rf"quantize-values.{argument}: no activation is 'z': there is r, sum, x, norm, g, "
     with pytest.raises(InputError, match=message):
-        done(QuantizeValues(**{argument: "x,z"}), before, feeds)
+        QuantizeValues(**{argument: "x,z"}).watches(graph)
 
 
 def test_16_bits_need_opset_21(done, network, feeds):

@@ -9,6 +9,7 @@ x, h and y are named as by Bondarenko et al. (arXiv 2109.12948).
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import onnx_graphsurgeon as gs
 
@@ -31,7 +32,15 @@ LOOKED_FOR = (
 )
 """What a network is, to say where none is found."""
 
-_PASS_ON = ("Identity", "Dropout", "Reshape")
+BlockKind = Literal["x", "g", "h", "y"]
+"""Tensors of a network."""
+
+BLOCK_KINDS: tuple[BlockKind, ...] = get_args(BlockKind)
+
+OUTER: frozenset[BlockKind] = frozenset(("x", "h", "y"))
+"""Those that are added up, all of one width."""
+
+PASS_ON = ("Identity", "Dropout", "Reshape")
 """Ops between a product and the residual sum that change no value."""
 
 OF_SIZES = ("Shape", "Size")
@@ -62,6 +71,11 @@ class FfnBlock:
     total: gs.Node
     y: gs.Tensor
     residual: gs.Tensor
+
+    @property
+    def tensors(self) -> dict[BlockKind, gs.Tensor]:
+        """By kind."""
+        return {"x": self.x, "g": self.g, "h": self.h, "y": self.y}
 
 
 def ffn_blocks(graph: gs.Graph, journal: Journal | None = None) -> list[FfnBlock]:
@@ -147,7 +161,7 @@ def _to_sum(product: gs.Node, outputs: set[int]) -> tuple[tuple[gs.Node, ...], g
         is_add = node.op == "Add" and is_standard(node) and len(others) == 1
         if is_add and not is_constant(others[0]):
             return tuple(path), node
-        if not is_add and (node.op not in _PASS_ON or node.inputs[0] is not value):
+        if not is_add and (node.op not in PASS_ON or node.inputs[0] is not value):
             raise Unfit(f"'{value.name}' goes into {node.op} '{label(node)}', not into a sum")
         path.append(node)
 

@@ -7,9 +7,9 @@ import pytest
 
 from sardonyx.compiler.load import load
 from sardonyx.passes.cleanup.lift_constants import LiftConstants
+from sardonyx.passes.ffn_blocks import ffn_blocks
 from sardonyx.passes.journal import Journal
 from sardonyx.passes.metadata import annotate
-from sardonyx.passes.peg.blocks import ffn_blocks
 
 CONSTANTS = {
     "up": np.ones((8, 16), np.float32),
