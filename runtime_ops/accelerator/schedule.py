@@ -1,7 +1,9 @@
 """How a product is cut: the tiling that costs least of those that fit.
 
 The cost of a layer is its cycles and a sixteenth of those in which DRAM works, so that of two
-tilings that are nearly as fast, the one that moves less wins.
+tilings that are nearly as fast, the one that moves less wins; and a very little for every time that
+tiles of the result come back for more of K, so that of two that DRAM cannot tell apart, the one of
+fewer accesses wins.
 
 Which tilings there are depends on the array and the shape of the product, not on the buffers or on
 how weights are stored, so that a larger buffer, a faster memory or smaller weights never raise the
@@ -38,12 +40,24 @@ from sardonyx.runtime_ops.accelerator.work import COLUMNS, Product
 from sardonyx.runtime_ops.errors import InputError
 
 _MOVING = 1 / 16
+_AGAIN = 1 / 4096
+"""Cycles for each sum of a tile, read and written: about as its energy is to that of DRAM."""
 _SHARE = 16
 
 
 def cost_of(phases: Iterable[tuple[int, Phase]]) -> float:
     """Cost of a layer, in cycles."""
     return sum(times * (phase.cycles + phase.dram * _MOVING) for times, phase in phases)
+
+
+def cost_of_plan(plan: Plan) -> float:
+    """Cost of a product as it is cut, its first weights loaded before."""
+    return cost_of(plan.phases(True, Traffic())) + _cost_of_sums(plan.product, plan.tiling)
+
+
+def _cost_of_sums(product: Product, tiling: Tiling) -> float:
+    steps = -(-product.k // tiling.depth)
+    return product.count * product.m * product.n * steps * _AGAIN
 
 
 def least_cost(machine: Machine, product: Product, kept: Kept, room: int) -> float:
@@ -95,7 +109,7 @@ def _best_first(machine: Machine, product: Product, kept: Kept) -> Iterator[tupl
             yield least, tiling
         else:
             plan = Plan(machine, product, tiling, kept)
-            heappush(queue, (cost_of(plan.phases(True, Traffic())), True, number, tiling))
+            heappush(queue, (cost_of_plan(plan), True, number, tiling))
 
 
 def bound(machine: Machine, product: Product, tiling: Tiling, kept: Kept) -> float:
@@ -107,7 +121,7 @@ def bound(machine: Machine, product: Product, tiling: Tiling, kept: Kept) -> flo
     compute = compute_cycles(machine, product, tile, tiling.split)
     compute *= product.count * whole * (product.k // tiling.depth)
     dram, edges = _dram_cycles(machine, product, tiling, kept)
-    return max(compute + edges, dram) + dram * _MOVING
+    return max(compute + edges, dram) + dram * _MOVING + _cost_of_sums(product, tiling)
 
 
 def _dram_cycles(

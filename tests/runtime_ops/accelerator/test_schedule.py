@@ -22,7 +22,7 @@ from sardonyx.runtime_ops.accelerator.machine import (
     machine_of,
 )
 from sardonyx.runtime_ops.accelerator.residents import residents
-from sardonyx.runtime_ops.accelerator.schedule import bound, cost_of, least_cost, tiling_of
+from sardonyx.runtime_ops.accelerator.schedule import bound, cost_of_plan, least_cost, tiling_of
 from sardonyx.runtime_ops.accelerator.timing import Plan, Traffic
 from sardonyx.runtime_ops.accelerator.work import Layer, Product, Value, Vector
 from sardonyx.runtime_ops.errors import InputError
@@ -63,7 +63,7 @@ def all_tilings(machine, product):
 
 
 def cost(machine, product, tiling, kept):
-    return cost_of(Plan(machine, product, tiling, kept).phases(True, Traffic()))
+    return cost_of_plan(Plan(machine, product, tiling, kept))
 
 
 def test_other_tilings_cost_no_less():
