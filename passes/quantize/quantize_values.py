@@ -12,6 +12,7 @@ from pydantic import Field
 from sardonyx.passes.activation_sites import KINDS, Site, SiteRole, activation_sites
 from sardonyx.passes.base import Pass
 from sardonyx.passes.facts import CONSTANTS_ARE_INITIALIZERS
+from sardonyx.passes.ffn_blocks import LOOKED_FOR
 from sardonyx.passes.journal import Journal, Watched
 from sardonyx.passes.lower.raise_opset import RaiseOpset
 from sardonyx.passes.metadata import annotate
@@ -152,6 +153,12 @@ class QuantizeValues(Pass):
     def _wide(self, chosen: Sequence[Site]) -> dict[str, str]:
         """Why the activations are in 16 bits that are asked for, by name."""
         named = _named(chosen, self.wide, f"{self.name}.wide")
+        if chosen and self.wide and not any(site.tensor.outputs for site in named):
+            raise InputError(
+                f"{self.name}.wide={self.wide}: what {self.name}.sites={self.sites} rounds holds "
+                f"none of these (x, g, h and y are of feed-forward networks; looked for "
+                f"{LOOKED_FOR}): choose others, or {self.name}.wide=auto"
+            )
         return {str(site.tensor.name): "asked for" for site in named}
 
     def _widened(self, sites: Sequence[Site], journal: Journal) -> dict[str, str]:

@@ -100,6 +100,44 @@ def test_an_opset_that_is_too_old_and_stays(contrib, normal):
         compile(model, "mixed-precision", random_calibration=1)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            [],
+            "wide=x,h,y,g: what quantize-values.sites=all rounds holds none of these .*looked for",
+        ),
+        (["quantize-values.sites=r", "quantize-values.wide=g"], "wide=g: what .*sites=r rounds"),
+        (["quantize-values.wide=scores"], "wide=scores: what .*sites=all rounds holds none"),
+    ],
+)
+def test_nothing_of_what_is_asked_for_in_16_bits(text_model, normal, overrides, message):
+    model = text_model(
+        """g (float[B,64] X) => (float[B,64] Y) {
+             A = MatMul (X, W)
+             S = Add (A, X)
+             Y = MatMul (S, W)
+           }""",
+        W=normal(64, 64),
+    )
+    with pytest.raises(InputError, match=message):
+        compile(model, "mixed-precision", random_calibration=1, overrides=overrides)
+
+
+def test_an_output_without_values_is_not_called_exact(text_model, normal):
+    model = text_model(
+        """g (float[B,64] X) => (float[B,64] Y, float[?,64] Z) {
+             Y = MatMul (X, W)
+             Z = Slice (Y, end, end)
+           }""",
+        W=normal(64, 64),
+        end=np.array([99]),
+    )
+    overrides = ["quantize-values.wide="]
+    done = compile(model, "mixed-precision", random_calibration=1, overrides=overrides)
+    assert [output.name for output in done.report.verification.outputs] == ["Y"]
+
+
 def test_activations_in_bodies_are_none(text_model, normal):
     model = text_model(
         """g (float[B,64] X, bool flag) => (float[B,64] Y) {

@@ -57,7 +57,7 @@ def measure(options: argparse.Namespace) -> tuple[dict[str, Any], list[Target]]:
 
 def measure_model(name: str, path: Path, source: Path) -> dict[str, Any]:
     """Sums, codes and outputs of a file, and its source's outputs."""
-    feeds = batches(name, models.held_out_snippets()[0][:SENTENCES], SENTENCES)
+    feeds = batches(name, models.held_out_snippets()[0][:SENTENCES], 1)
     model, tapped = onnx.load(path), onnx.load(path)
     sums, steps = sums_of(model), steps_of(model)
     factors = {value.name for value in sums.graph.input}

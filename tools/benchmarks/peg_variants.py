@@ -69,13 +69,17 @@ def save_used(model: onnx.ModelProto, output: Path) -> None:
 
 
 def compared(sentences: Sentences) -> dict[str, Make]:
-    """Files with and without groups, for two targets, and the fastest of the static recipes."""
+    """Files with and without groups, for two targets, mixed precision, and the fastest of the static
+    recipes."""
     settings = {TENSOR: (PER_TENSOR,), GROUPED: (), BY_LAYER: ("peg.order=layer",)}
     return {
         f"{variant}{suffix}": compiled(sentences, *overrides, target=target)
         for suffix, target in SUFFIXES.items()
         for variant, overrides in settings.items()
-    } | {"int8-kl, cpu": compiled(sentences, recipe="int8-kl", target="cpu")}
+    } | {
+        "mixed-precision": compiled(sentences, recipe="mixed-precision"),
+        "int8-kl, cpu": compiled(sentences, recipe="int8-kl", target="cpu"),
+    }
 
 
 @contextmanager

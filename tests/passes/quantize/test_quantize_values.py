@@ -163,7 +163,7 @@ def test_some_sites(done, network, feeds, sites, rounded):
 
 
 @pytest.mark.parametrize(
-    ("wide", "names"), [("y", "y"), ("x,h,y", "xhy"), ("sum", "Ty"), ("g", "g"), ("scores", "")]
+    ("wide", "names"), [("y", "y"), ("x,h,y", "xhy"), ("sum", "Ty"), ("g", "g")]
 )
 def test_16_bits(done, sqnr, text_model, constants, feeds, wide, names):
     before = text_model(NETWORK, 21, 10, **constants)
