@@ -69,8 +69,7 @@ def save_used(model: onnx.ModelProto, output: Path) -> None:
 
 
 def compared(sentences: Sentences) -> dict[str, Make]:
-    """Files with and without groups, for two targets, mixed precision, and the fastest of the static
-    recipes."""
+    """Files with and without groups, for two targets, and of recipes beside."""
     settings = {TENSOR: (PER_TENSOR,), GROUPED: (), BY_LAYER: ("peg.order=layer",)}
     return {
         f"{variant}{suffix}": compiled(sentences, *overrides, target=target)

@@ -23,7 +23,7 @@ from sardonyx.runtime_ops.accelerator.machine import (
 )
 from sardonyx.runtime_ops.accelerator.residents import residents
 from sardonyx.runtime_ops.accelerator.schedule import bound, cost_of_plan, least_cost, tiling_of
-from sardonyx.runtime_ops.accelerator.timing import Plan, Traffic
+from sardonyx.runtime_ops.accelerator.timing import Plan
 from sardonyx.runtime_ops.accelerator.work import Layer, Product, Value, Vector
 from sardonyx.runtime_ops.errors import InputError
 
