@@ -42,7 +42,7 @@ class ChipTotals(Part):
     energy_by_component_pj: EnergyEntry
     dram_bytes: int = Field(description="to and from DRAM, in whole bursts")
     macs: int = Field(description="multiply-accumulates of all products, were all multiplied")
-    utilization: float = Field(description="macs over what the array could do in all cycles")
+    utilization: float = Field(description="macs of the array over what it could do in all cycles")
     area_um2: float
     area_by_component_um2: AreaEntry
     host_ops: dict[str, int] = Field(

@@ -103,7 +103,7 @@ def _groups(layers: Sequence[LayerTime]) -> list[_Group]:
 
 def _utilized(group: _Group, timeline: Timeline) -> str:
     """Of the array: in layers that run there, or in all."""
-    macs = sum(layer.macs for layer in group.layers)
+    macs = sum(layer.macs for layer in group.layers if layer.unit == "array")
     if not macs or group.unit not in ("array", _ALL):
         return ""
     return f"{macs / (group.cycles * macs_a_cycle(timeline.chip)):.0%}"

@@ -90,7 +90,13 @@ def compute_cycles(machine: Machine, product: Product, tile: Tile, split: int) -
             return tile.rows * -(-tile.columns // lanes) * tile.depth * stall
 
 
-def first_round(array: Gobo, port: PerBuffer, bits: int, tile: Tile, split: int) -> int:
+def spu_cycles(array: Gobo, bits: int, tile: Tile) -> int:
+    """Cycles of one step in which SPUs multiply, were all of them to share the work."""
+    sums = (tile.columns << bits) + sum(tile.outliers)
+    return -(-tile.rows * sums // (array.tiles * array.spu_macs))
+
+
+def _first_round(array: Gobo, port: PerBuffer, bits: int, tile: Tile, split: int) -> int:
     """K' of the module: cycles before the first sums reach an SPU."""
     at_once = min(array.tiles // split, len(tile.outliers))
     indices = -(-at_once * COLUMNS * bits // 8)
@@ -107,7 +113,7 @@ def _gobo(array: Gobo, port: PerBuffer, bits: int, tile: Tile, split: int) -> in
     abreast = array.tiles // split
     groups = min(split, tile.rows)
     at_once = min(abreast, len(tile.outliers))
-    adding = first_round(array, port, bits, tile, split)
+    adding = _first_round(array, port, bits, tile, split)
     leaving = _waits(groups * at_once * COLUMNS * SUM_BYTES, port.outputs)
     edge = tile.columns - (len(tile.outliers) - 1) * COLUMNS
     finishing = [

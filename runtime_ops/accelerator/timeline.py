@@ -105,22 +105,24 @@ class Timeline:
 
     @property
     def utilization(self) -> float:
-        """MACs over what the array could do in all these cycles, of GOBO's additions."""
-        return self.macs / (self.cycles * macs_a_cycle(self.chip)) if self.cycles else 0.0
+        """MACs of the array over what it could do in all these cycles, of GOBO's additions."""
+        done = sum(layer.macs for layer in self.layers if layer.unit == "array")
+        return done / (self.cycles * macs_a_cycle(self.chip)) if self.cycles else 0.0
 
     @property
     def area(self) -> Area:
         return area_of(self.chip)
 
     def events(self) -> Iterator[Event]:
-        """What each lane does when, phase by phase, in order of time."""
+        """What each lane does when, phase by phase, in order of time. SPUs work now and then while
+        PEs add: what they do in a phase is told at its end, as if all did it together."""
         for layer, run in zip(self.layers, self.runs, strict=True):
             start = layer.start
             lane: Lane = layer.unit
             for _, phase in run.stage.phases(run.ready, run.ahead, every=True):
                 spans: list[tuple[Lane, int, int]] = [
                     (lane, start, phase.compute),
-                    ("SPU", start + phase.adding, phase.compute - phase.adding),
+                    ("SPU", start + phase.compute - phase.spu, phase.spu),
                     ("DRAM", start, phase.dram),
                 ]
                 for name, first, cycles in spans:

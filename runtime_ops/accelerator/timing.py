@@ -39,7 +39,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import product as cartesian
 
-from sardonyx.runtime_ops.accelerator.arrays import Tile, compute_cycles, first_round
+from sardonyx.runtime_ops.accelerator.arrays import Tile, compute_cycles, spu_cycles
 from sardonyx.runtime_ops.accelerator.machine import Gobo, Kept, Machine, Tiling
 from sardonyx.runtime_ops.accelerator.work import Product
 
@@ -99,15 +99,15 @@ class Traffic:
 class Phase:
     """Between two swaps: cycles of the array and of what is moved meanwhile.
 
-    traffic: of the layer itself; dram: cycles of DRAM, with what is loaded ahead; adding: those of
-    ``compute`` before the first sums meet an SPU, which is all of it on an array without.
+    traffic: of the layer itself; dram: cycles of DRAM, with what is loaded ahead; spu: those of
+    ``compute`` that the work of the SPUs takes, shared by all of them.
     """
 
     compute: int
     memory: int
     traffic: Traffic
     dram: int
-    adding: int
+    spu: int
 
     @property
     def cycles(self) -> int:
@@ -115,7 +115,7 @@ class Phase:
 
 
 def phase(
-    machine: Machine, moved: Traffic, ahead: Traffic, compute: int = 0, adding: int | None = None
+    machine: Machine, moved: Traffic, ahead: Traffic, compute: int = 0, spu: int = 0
 ) -> Phase:
     """What happens between two swaps."""
     everything = moved + ahead
@@ -124,7 +124,7 @@ def phase(
         everything.cycles(machine),
         moved,
         everything.dram_cycles(machine),
-        compute if adding is None else adding,
+        spu,
     )
 
 
@@ -241,12 +241,12 @@ class Plan:
         return Tile(rows, depth, columns, blocks)
 
     def _compute(self, place: Place) -> tuple[int, int]:
-        """Cycles of the array, and those before the first sums."""
+        """Cycles of the array, and those of its SPUs."""
         machine, tile, split = self.machine, self._tile(place), self.tiling.split
         compute = compute_cycles(machine, self.product, tile, split)
         if not isinstance(machine.array, Gobo):
-            return compute, compute
-        return compute, first_round(machine.array, machine.port, self.product.bits, tile, split)
+            return compute, 0
+        return compute, spu_cycles(machine.array, self.product.bits, tile)
 
     def _changed(self, old: Place, new: Place) -> Traffic:
         """Operands of a step that the step before did not have."""

@@ -70,6 +70,21 @@ def test_totals_lanes_and_bounds(name, bert):
         assert (time.bound == "memory") == (time.memory_cycles > time.compute_cycles)
 
 
+def test_what_the_vector_unit_multiplies_does_not_use_the_array(bert):
+    timeline = simulate(load_chip("gobo"), bert(16, width=128, encoders=2))
+    products = 2 * 12 * 16 * 128 * 128
+    assert timeline.utilization == pytest.approx(products / (timeline.cycles * 512))
+
+
+def test_the_spu_lane_is_busy_as_long_as_its_work_takes():
+    """Of a product of 3 bits with 9 outliers a block: 8 sums a column and row, and the outliers."""
+    timeline = simulate(load_chip("gobo"), [dense("a", 100, 64, 512, 9)])
+    busy = sum(event.cycles for event in timeline.events() if event.lane == "SPU")
+    macs = 100 * (512 * 8 + 9 * 32)
+    steps = sum(event.lane == "SPU" for event in timeline.events())
+    assert macs / 32 <= busy < macs / 32 + steps
+
+
 @pytest.mark.parametrize("name", CHIPS)
 def test_events_fill_their_lanes_and_never_overlap(name, bert):
     timeline = simulate(load_chip(name), bert(16, width=128, encoders=2))
