@@ -7,6 +7,7 @@ element, and steps are found by walking the loops. The arrays tick in `array_ste
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 
 from sardonyx.runtime_ops.accelerator.array_steppers import Ticking, ticking
 from sardonyx.runtime_ops.accelerator.machine import Gobo, Kept, Machine, Memory, Tiling
@@ -20,6 +21,20 @@ class Job:
     product: Product
     tiling: Tiling
     kept: Kept
+
+    @cached_property
+    def outliers(self) -> list[int]:
+        """Outliers of each column of W: those of 16 columns are dealt out evenly, and what falls
+        beyond the last column is the last one's."""
+        found = [0] * self.product.n
+        for block, outliers in enumerate(self.product.outliers):
+            due = 0
+            for column in range(16 * block, 16 * block + 16):
+                due += outliers
+                while due >= 16:
+                    due -= 16
+                    found[min(column, self.product.n - 1)] += 1
+        return found
 
 
 @dataclass(frozen=True)
@@ -39,6 +54,12 @@ class Step:
     @property
     def weights(self) -> tuple[int, range, range]:
         return self.matrix, self.columns, self.depth
+
+    @property
+    def outliers(self) -> list[int]:
+        """Outliers, in all of K, of each 16 columns of the tile."""
+        own = [self.job.outliers[column] for column in self.columns]
+        return [sum(own[start : start + 16]) for start in range(0, len(own), 16)]
 
     @property
     def finishes(self) -> bool:
@@ -154,8 +175,7 @@ class _Simulation:
         self.port.left, self.decoder.left = loads.on_chip, loads.decoded
         if step is not None:
             sizes = len(step.rows), len(step.depth), len(step.columns)
-            outliers = [_outliers(step, column) for column in step.columns[::16]]
-            self.array.start(step.job.product, *sizes, outliers, step.job.tiling.split)
+            self.array.start(step.job.product, *sizes, step.outliers, step.job.tiling.split)
         while self.array.busy or self.dram.busy or self.port.left or self.decoder.left:
             self.cycle += 1
             if self.array.busy:
@@ -225,12 +245,6 @@ def _tiles(extent: int, size: int) -> list[range]:
     return [range(start, min(start + size, extent)) for start in range(0, extent, size)]
 
 
-def _outliers(step: Step, column: int) -> int:
-    """Outliers of the block of 16 columns that begins at ``column``."""
-    outliers = step.job.product.outliers
-    return outliers[column // 16] if outliers else 0
-
-
 def _plain_bytes(step: Step) -> int:
     """Weights of a tile, bit by bit one after the other."""
     product = step.job.product
@@ -243,12 +257,10 @@ def _codebook_bytes(step: Step) -> int:
     """Sub-matrices of 16 x 16 of a tile: a count, 256 indices; outliers, spread evenly along K."""
     product = step.job.product
     total = 0
-    outliers = 0
-    for column in step.columns[::16]:
-        outliers += _outliers(step, column)
+    for _ in step.columns[::16]:
         for _ in step.depth[::16]:
             total += 1 + 16 * 16 * product.bits // 8
-    here = Fraction(outliers * len(step.depth), product.k)
+    here = Fraction(sum(step.outliers) * len(step.depth), product.k)
     while here > 0:
         total += 1 + 4
         here -= 1

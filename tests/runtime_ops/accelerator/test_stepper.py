@@ -21,6 +21,7 @@ from sardonyx.runtime_ops.accelerator.machine import (
     TensorCore,
     Tiling,
 )
+from sardonyx.runtime_ops.accelerator.schedule import tiling_of
 from sardonyx.runtime_ops.accelerator.stepper import Job, step_through
 from sardonyx.runtime_ops.accelerator.systolic_stepper import SystolicGrid
 from sardonyx.runtime_ops.accelerator.timing import Plan, Traffic
@@ -69,10 +70,17 @@ def products(draw, kind):
 
 
 @st.composite
+def placed(draw, product):
+    """What may be on the chip of a product."""
+    weights = not product.constant and draw(st.booleans())
+    return Kept(draw(st.booleans()), weights, draw(st.booleans()))
+
+
+@st.composite
 def jobs(draw, kind, machine):
+    """GOBO's columns are whole blocks of 16."""
     product = draw(products(kind))
-    codebook = product.format == "codebook"
-    columns = 16 * draw(st.integers(1, 5)) if codebook else draw(st.integers(1, product.n))
+    columns = 16 * draw(st.integers(1, 5)) if kind == "gobo" else draw(st.integers(1, product.n))
     split = 1
     if kind == "gobo":
         split = draw(st.sampled_from([s for s in (1, 2, 4, 8) if s <= machine.array.tiles]))
@@ -80,8 +88,15 @@ def jobs(draw, kind, machine):
         split = draw(st.integers(1, machine.array.rows))
     rows, depth = draw(st.integers(1, product.m)), draw(st.integers(1, product.k))
     tiling = Tiling(rows, depth, columns, draw(st.sampled_from(["rows", "columns"])), split)
-    kept = Kept(draw(st.booleans()), not product.constant and draw(st.booleans()))
-    return product, tiling, Kept(kept.inputs, kept.weights, draw(st.booleans()))
+    return product, tiling, draw(placed(product))
+
+
+@st.composite
+def scheduled_jobs(draw, kind, machine):
+    """Cut as the scheduler cuts them."""
+    product = draw(products(kind))
+    kept = draw(placed(product))
+    return product, tiling_of(machine, product, kept, machine.capacity.activations), kept
 
 
 def in_closed_form(machine, work, every):
@@ -97,13 +112,14 @@ def in_closed_form(machine, work, every):
     return ends
 
 
+@pytest.mark.parametrize("cut", [jobs, scheduled_jobs])
 @pytest.mark.parametrize("kind", ARRAYS)
 @settings(max_examples=60)
 @given(data=st.data())
-def test_equations_and_stepper_agree(kind, data):
+def test_equations_and_stepper_agree(kind, cut, data):
     """On up to three products in a row, whose first weights are loaded ahead."""
     machine = data.draw(machines(kind))
-    work = data.draw(st.lists(jobs(kind, machine), min_size=1, max_size=3))
+    work = data.draw(st.lists(cut(kind, machine), min_size=1, max_size=3))
     stepped = step_through(machine, [Job(*job) for job in work])
     assert in_closed_form(machine, work, every=False) == stepped
     assert in_closed_form(machine, work, every=True) == stepped
