@@ -43,8 +43,9 @@ def chip_files(name: str | Path) -> list[Path]:
     """The files that `load_chip` reads: that of the chip, and that of the technology it names."""
     path = _path(_plain(name), CHIPS, "chip")
     technology = _read(path, "chip").get("technology")
-    named = isinstance(technology, str)
-    return [path, _technology_path(technology, path.parent)] if named else [path]
+    if not isinstance(technology, str):
+        return [path]
+    return [path, _technology_path(technology, path.parent)]
 
 
 def _plain(name: str | Path) -> str:
