@@ -24,13 +24,30 @@ class NumberedSizes:
 
     def shape(self, tensor: gs.Tensor) -> Numbers:
         """The sizes of a tensor. Raises InputError where one of them depends on more than sizes."""
+        shape = self._numbers(tensor)
+        if shape is None:
+            first = self._first_open(tensor)
+            made = "".join(f", which node '{n.name}' ({n.op}) makes," for n in first.inputs)
+            raise InputError(
+                f"how large '{first.name}' is{made} depends on more than batch and sequence, or is "
+                "not known: export the model so that all sizes follow from these two"
+            )
+        return shape
+
+    def _numbers(self, tensor: gs.Tensor) -> Numbers | None:
         shape = self.sizes.shape(tensor)
         if shape is None or any(isinstance(size, Size) for size in shape):
-            raise InputError(
-                f"how large '{tensor.name}' is depends on more than batch and sequence, or is not "
-                "known"
-            )
+            return None
         return tuple(size for size in shape if isinstance(size, int))
+
+    def _first_open(self, tensor: gs.Tensor) -> gs.Tensor:
+        """Where the numbers of a tensor are lost: all that the result is made of has them."""
+        lost: gs.Tensor | None = tensor
+        while lost is not None:
+            tensor = lost
+            sources = (source for node in tensor.inputs for source in node.inputs if source.name)
+            lost = next((each for each in sources if self._numbers(each) is None), None)
+        return tensor
 
     def elements(self, tensor: gs.Tensor) -> int:
         """How many elements a tensor has."""

@@ -72,13 +72,15 @@ class Simulation:
 
 
 class Workload:
-    """A model to be simulated, at any sizes and on any chips. ``graph``: what it holds."""
+    """A model to be simulated, at any sizes and on any chips. ``graph``: what it holds.
+    ``sources``: the files it is read from."""
 
     def __init__(self, model: Path) -> None:
         if model.is_dir():
             raise InputError(f"model '{model}' is a folder: give an .onnx file")
         self.model = model
-        _, self.graph = load(model)
+        source, self.graph = load(model)
+        self.sources = source.files
         LiftConstants().run(self.graph, Journal())
         self._sizes = OpenSizes(self.graph)
         self._layers: dict[tuple[int | None, int | None], list[Layer]] = {}
@@ -94,8 +96,11 @@ class Workload:
 
     def _at(self, batch: int | None, sequence: int | None) -> list[Layer]:
         values = ChipValues(self.graph, self._sizes.at(batch, sequence))
-        check_positions(values, sequence)
-        return layers_of(values)
+        try:
+            check_positions(values, sequence)
+            return layers_of(values)
+        except InputError as error:
+            raise InputError(f"'{self.model}': {error}") from error
 
 
 def _as_read(chip: Chip, layers: Sequence[Layer]) -> list[Layer]:

@@ -2,7 +2,7 @@
 
 import csv
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -76,8 +76,10 @@ def sweep(
 ) -> Iterator[Point]:
     """Every chip with every combination of values, the last axis the fastest.
 
-    Raises InputError where a chip has no such field, or a value does not fit.
+    Raises InputError where a field is given twice, a chip has no such field, or a value does not
+    fit.
     """
+    _check_once(axes, {"batch": batch, "sequence": sequence})
     for chip, values in product(chips, product(*(axis.values for axis in axes))):
         settings = {axis.field: value for axis, value in zip(axes, values, strict=True)}
         sizes = {"batch": batch, "sequence": sequence}
@@ -86,6 +88,16 @@ def sweep(
         for field in settings.keys() - set(_SIZES):
             varied = changed(varied, field, settings[field])
         yield Point(settings, workload.on(varied, **sizes))
+
+
+def _check_once(axes: Sequence[Axis], sizes: Mapping[str, int | None]) -> None:
+    """Refuse a field of which it is not clear what values it is to take."""
+    fields = [axis.field for axis in axes]
+    for field in fields:
+        if fields.count(field) > 1:
+            raise InputError(f"--sweep {field} is given twice: give all of its values in one")
+        if sizes.get(field) is not None:
+            raise InputError(f"--{field} and --sweep {field} cannot both be given: leave one out")
 
 
 def write_csv(path: Path, points: Sequence[Point]) -> None:

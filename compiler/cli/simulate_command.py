@@ -1,6 +1,8 @@
 """sardonyx simulate: what a compiled model costs on models of chips."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +16,7 @@ from sardonyx.compiler.simulate_page import page
 from sardonyx.compiler.simulate_report import report_of
 from sardonyx.compiler.sweep import parse_axis, plot, sweep, write_csv
 from sardonyx.compiler.write import check_output, replacing
-from sardonyx.runtime_ops.accelerator.chip_file import load_chip
+from sardonyx.runtime_ops.accelerator.chip_file import chip_files, load_chip
 from sardonyx.runtime_ops.errors import InputError
 
 _PLOTS = ("png", "svg", "pdf")
@@ -72,29 +74,48 @@ def simulate_model(
         if plot_ and form not in _PLOTS:
             raise InputError(f"plot '{plot_}' must end in .png, .svg or .pdf")
         named = chip or ["gobo"]
-        paths = [path for path in (report, trace, html, csv, plot_) if path is not None]
-        for path in paths:
-            check_output(path, model, *map(Path, named))
-        if len({path.absolute() for path in paths}) < len(paths):
-            raise InputError("two outputs cannot both be written to one file")
+        given = {"report": report, "trace": trace, "html": html, "csv": csv, "plot": plot_}
+        outputs = {f"--{name}": path for name, path in given.items() if path is not None}
         chips = [load_chip(name) for name in named]
+        _check(outputs, [model, *(file for name in named for file in chip_files(name))])
         axes = [parse_axis(text) for text in sweep_ or ()]
         workload = Workload(model)
+        _check(outputs, workload.sources)
         if axes:
             points = list(sweep(workload, chips, axes, batch, sequence))
+            _write(
+                (csv, lambda path: write_csv(path, points)),
+                (plot_, lambda path: plot(path, points, form)),
+            )
             out.print(points_table(points))
-            _write(csv, lambda path: write_csv(path, points))
-            _write(plot_, lambda path: plot(path, points, form))
-            return
-        simulations = [workload.on(each, batch, sequence) for each in chips]
-        print_simulations(simulations, out)
-        _write(report, lambda path: path.write_text(report_of(simulations).to_json()))
-        _write(trace, lambda path: write_trace(path, simulations))
-        _write(html, lambda path: path.write_text(page(simulations), encoding="utf-8"))
+        else:
+            simulations = [workload.on(each, batch, sequence) for each in chips]
+            _write(
+                (report, lambda path: path.write_text(report_of(simulations).to_json())),
+                (trace, lambda path: write_trace(path, simulations)),
+                (html, lambda path: path.write_text(page(simulations), encoding="utf-8")),
+            )
+            print_simulations(simulations, out)
+        for output in outputs.values():
+            out.print(f"Wrote {output}", markup=False, soft_wrap=True)
 
 
-def _write(output: Path | None, write: Callable[[Path], object]) -> None:
-    if output is not None:
-        with replacing(output) as temporary:
-            write(temporary)
-        out.print(f"Wrote {output}", markup=False, soft_wrap=True)
+def _check(outputs: Mapping[str, Path], sources: Iterable[Path]) -> None:
+    """Refuse outputs, by option, that cannot be written, or would take the place of another file
+    of this command."""
+    for option, path in outputs.items():
+        try:
+            check_output(path, *sources)
+        except InputError as error:
+            raise InputError(f"{option}: {error}") from error
+    for (one, path), (other, second) in combinations(outputs.items(), 2):
+        if path.resolve() == second.resolve():
+            raise InputError(f"{one} and {other} cannot both be written to '{second}'")
+
+
+def _write(*outputs: tuple[Path | None, Callable[[Path], object]]) -> None:
+    """Write all files, or none: each takes its place once all of them are written."""
+    with ExitStack() as stack:
+        for output, write in outputs:
+            if output is not None:
+                write(stack.enter_context(replacing(output)))

@@ -98,7 +98,7 @@ def _groups(layers: Sequence[LayerTime]) -> list[_Group]:
         return groups
     rest = groups[_MOST_ROWS:]
     others = tuple(layer for group in rest for layer in group.layers)
-    return [*groups[:_MOST_ROWS], _Group(f"of {len(rest)} other kinds", "", "", others)]
+    return [*groups[:_MOST_ROWS], _Group(f"others, of {len(rest)} kinds", "", "", others)]
 
 
 def _utilized(group: _Group, timeline: Timeline) -> str:

@@ -27,20 +27,39 @@ def load_chip(name: str | Path) -> Chip:
     A file names its technology as a chip is named, from its own folder. Raises InputError that
     names the file and the field.
     """
-    plain = str(name).removesuffix(GOBO_MEMORY)
+    plain = _plain(name)
     path = _path(plain, CHIPS, "chip")
     table = _read(path, "chip")
     if isinstance(table.get("technology"), str):
-        table["technology"] = _technology(table["technology"], path.parent)
+        try:
+            table["technology"] = _technology(table["technology"], path.parent)
+        except InputError as error:
+            raise InputError(f"chip '{plain}', field technology: {error}") from error
     chip = _checked(Chip, {"name": path.stem} | table, f"chip '{plain}'")
     return chip if plain == str(name) else _with_gobo_memory(chip)
 
 
+def chip_files(name: str | Path) -> list[Path]:
+    """The files that `load_chip` reads: that of the chip, and that of the technology it names."""
+    path = _path(_plain(name), CHIPS, "chip")
+    technology = _read(path, "chip").get("technology")
+    if not isinstance(technology, str):
+        return [path]
+    return [path, _technology_path(technology, path.parent)]
+
+
+def _plain(name: str | Path) -> str:
+    return str(name).removesuffix(GOBO_MEMORY)
+
+
 def _technology(name: str, folder: Path) -> Technology:
-    """A technology by name, or by a path from ``folder``."""
-    path = _path(name, CHIPS / "technology", "technology")
-    path = folder / path  # a path of ours is absolute
-    return _checked(Technology, _read(path, "technology"), f"technology '{name}'")
+    table = _read(_technology_path(name, folder), "technology")
+    return _checked(Technology, table, f"technology '{name}'")
+
+
+def _technology_path(name: str, folder: Path) -> Path:
+    """The file of a technology by name, or by a path from ``folder``."""
+    return folder / _path(name, CHIPS / "technology", "technology")  # a path of ours is absolute
 
 
 def changed(chip: Chip, field: str, value: float) -> Chip:
@@ -55,7 +74,7 @@ def changed(chip: Chip, field: str, value: float) -> Chip:
         inner = inner.get(part) if isinstance(inner, dict) else None
     if not (isinstance(inner, dict) and "value" in inner):
         known = [".".join(path) for path in constants(table)]
-        raise InputError(f"chip '{chip.name}' has no field '{field}'{_nearest(field, known)}")
+        raise InputError(f"chip '{chip.name}' has no field '{field}': {_nearest(field, known)}")
     source = f"chosen: changed from {inner['value']:g}"
     whole = isinstance(inner["value"], int) and float(value).is_integer()
     inner |= {"value": int(value) if whole else value, "source": source}
@@ -77,10 +96,8 @@ def _path(name: str, folder: Path, kind: str) -> Path:
     if name.endswith(".toml"):
         return Path(name)
     if name not in _names(folder):
-        raise InputError(
-            f"unknown {kind} '{name}'{_nearest(name, _names(folder))}; "
-            f"a {kind} of your own is a path that ends in .toml"
-        )
+        own = f", or a {kind} of your own, by a path that ends in .toml"
+        raise InputError(f"unknown {kind} '{name}': {_nearest(name, _names(folder), own)}")
     return folder / f"{name}.toml"
 
 
@@ -106,6 +123,7 @@ _MISTAKES = {
     "missing": "{field} is missing",
     "model_attributes_type": _TABLE,
     "model_type": _TABLE,
+    "string_too_short": '{field} is empty: give a source, as a publication or "chosen: why"',
     "union_tag_invalid": "{field}.kind is '{tag}', not one of {expected_tags}",
     "union_tag_not_found": "{field}.kind is missing",
     "value_error": "{field}: {error}",
@@ -135,6 +153,7 @@ def constants(table: dict[str, Any]) -> list[tuple[str, ...]]:
     return found
 
 
-def _nearest(name: str, known: list[str]) -> str:
+def _nearest(name: str, known: list[str], other: str = "") -> str:
+    """What else there is; ``other``: what is not among the known."""
     near = difflib.get_close_matches(name, known, n=1)
-    return f": did you mean '{near[0]}'?" if near else f": there is {', '.join(known)}"
+    return f"did you mean '{near[0]}'{other}?" if near else f"there is {', '.join(known)}{other}"

@@ -92,6 +92,9 @@ def test_axes_without_a_name(text_model):
 
 
 def test_a_size_that_depends_on_values(text_model):
-    graph, sizes = open_sizes(text_model, "g (float[B] X) => (int64[1,N] Y) { Y = NonZero (X) }")
-    with pytest.raises(InputError, match="how large 'Y' is depends on more than"):
+    """The node that makes the first of them is named, not one that takes it."""
+    text = "g (float[B] X) => (int64[1,N] Y) { A = Abs (X) nz = NonZero (A) Y = Neg (nz) }"
+    graph, sizes = open_sizes(text_model, text)
+    graph.nodes[1].name = "find"
+    with pytest.raises(InputError, match=r"'nz' is, which node 'find' \(NonZero\) makes, depends"):
         sizes.at(4, None).shape(graph.outputs[0])

@@ -95,6 +95,19 @@ def test_an_axis_that_is_none(text, sentence):
         parse_axis(text)
 
 
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        (["dram.bandwidth", "dram.bandwidth"], "--sweep dram.bandwidth is given twice"),
+        (["sequence", "batch"], "--batch and --sweep batch cannot both be given"),
+    ],
+)
+def test_a_field_with_values_from_two_places(workload, fields, sentence):
+    axes = [Axis(field, (8.0,)) for field in fields]
+    with pytest.raises(InputError, match=sentence):
+        list(sweep(workload, [load_chip("tpu-like")], axes, batch=2))
+
+
 def test_a_field_that_a_chip_has_not(workload):
     with pytest.raises(InputError, match=r"'tpu-like' has no field 'dram\.bandwith': did you mean"):
         list(sweep(workload, [load_chip("tpu-like")], [Axis("dram.bandwith", (1.0,))], 1, 8))

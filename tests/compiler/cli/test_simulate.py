@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+from pathlib import Path
 from xml.etree import ElementTree
 
 import onnx
@@ -100,7 +103,10 @@ def test_a_sweep(said, folder):
     [
         ((), "'input_ids' [batch, sequence]"),
         (("--batch", 1), "are open: give --sequence"),
-        ((*SIZES, "--chip", "gobbo"), "unknown chip 'gobbo': did you mean 'gobo'?"),
+        (
+            (*SIZES, "--chip", "gobbo"),
+            "unknown chip 'gobbo': did you mean 'gobo', or a chip of your",
+        ),
         ((*SIZES, "--chip", "missing.toml"), "cannot read chip 'missing.toml'"),
         ((*SIZES, "--chip", "tpu-like-int8"), "source with --recipe int8-kl or peg"),
         ((*SIZES, "--sweep", "dram.width=1"), "has no field 'dram.width'"),
@@ -110,8 +116,12 @@ def test_a_sweep(said, folder):
         ((*SIZES, "--sweep", "batch=1", "--html", "p.html"), "not --report, --trace or --html"),
         ((*SIZES, "--csv", "s.csv"), "show what --sweep varies: give that too"),
         ((*SIZES, "--sweep", "batch=1", "--plot", "s.txt"), "must end in .png, .svg or .pdf"),
-        ((*SIZES, "--report", "r.json", "--trace", "r.json"), "cannot both be written"),
-        ((*SIZES, "--report", "m.onnx"), "output 'm.onnx' is an input"),
+        (("--sequence", 8, "--batch", 1, "--sweep", "batch=1,2"), "--batch and --sweep batch"),
+        (
+            (*SIZES, "--report", "../work/r.json", "--html", "r.json"),
+            "--report and --html cannot both be written to 'r.json'",
+        ),
+        ((*SIZES, "--report", "m.onnx"), "--report: output 'm.onnx' is an input"),
         (("--batch", 1, "--sequence", 129), "a sequence of 129 is beyond the model's positions"),
     ],
 )
@@ -129,6 +139,64 @@ def test_a_chip_file_with_a_mistake(model, refused, folder):
     (folder / "c.toml").write_text(text.replace('25.6, unit = "GB/s"', '25.6, unit = "MB/s"'))
     sentence = refused("simulate", model, *SIZES, "--chip", "c.toml")
     assert sentence == "chip 'c.toml': dram.bandwidth: its unit is 'GB/s', not 'MB/s'"
+
+
+@pytest.mark.parametrize("output", ["mine.toml", "tech.toml"])
+def test_never_over_a_file_of_the_chip(model, refused, folder, output):
+    technology = (CHIPS / "technology/45nm.toml").read_text()
+    chip = (CHIPS / "tensorcore-like.toml").read_text().replace('"45nm"', '"tech.toml"')
+    (folder / "tech.toml").write_text(technology)
+    (folder / "mine.toml").write_text(chip)
+    arguments = (*SIZES, "--chip", "mine.toml+gobo-memory", "--report", output)
+    expected = f"--report: output '{output}' is an input: give another name"
+    assert refused("simulate", model, *arguments) == expected
+
+
+def test_never_over_the_data_of_the_model(refused, folder, text_model, normal):
+    weights = {"save_as_external_data": True, "location": "w.bin", "size_threshold": 0}
+    onnx.save(text_model(MATMUL, W=normal(64, 96)), "x.onnx", **weights)
+    sentence = refused("simulate", "x.onnx", *SIZES, "--chip", "tpu-like", "--html", "w.bin")
+    assert sentence == "--html: output 'w.bin' is an input: give another name"
+
+
+def test_all_outputs_or_none(model, refused, folder, monkeypatch):
+    """A page that cannot be written leaves the older report."""
+    (folder / "r.json").write_text("older")
+    write = Path.write_text
+
+    def full(self, *arguments, **options):
+        if "p.html" in self.name:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(self, *arguments, **options)
+
+    monkeypatch.setattr(Path, "write_text", full)
+    sentence = refused("simulate", model, *SIZES, "--report", "r.json", "--html", "p.html")
+    assert sentence == "cannot write 'p.html': No space left on device"
+    assert (folder / "r.json").read_text() == "older"
+
+
+def test_a_size_that_depends_on_data(refused, folder, text_model):
+    text = "g (float[B,S] X) => (int64[2,N] Y) { nz = NonZero (X) Y = Neg (nz) }"
+    model = text_model(text)
+    model.graph.node[0].name = "find"
+    onnx.save(model, "n.onnx")
+    sentence = refused("simulate", "n.onnx", *SIZES, "--chip", "tpu-like")
+    assert sentence == (
+        "'n.onnx': how large 'nz' is, which node 'find' (NonZero) makes, depends on more than "
+        "batch and sequence, or is not known: export the model so that all sizes follow from these "
+        "two"
+    )
+
+
+def test_layers_that_have_no_row(cli, folder, text_model, normal):
+    names = [f"W{n}" for n in range(16)]
+    nodes = " ".join(f"Y{n} = MatMul (X, {name})" for n, name in enumerate(names))
+    outputs = ", ".join(f"float[B,S,{n + 64}] Y{n}" for n in range(16))
+    weights = {name: normal(64, n + 64) for n, name in enumerate(names)}
+    model = text_model(f"g (float[B,S,64] X) => ({outputs}) {{ {nodes} }}", **weights)
+    onnx.save(model, "k.onnx")
+    ran = cli("simulate", "k.onnx", *SIZES, "--chip", "tpu-like")
+    assert "2 others, of" in ran.out
 
 
 def test_ops_of_the_host_are_named(cli, folder, text_model, normal):

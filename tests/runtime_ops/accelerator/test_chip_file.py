@@ -7,7 +7,13 @@ import re
 
 import pytest
 
-from sardonyx.runtime_ops.accelerator.chip_file import CHIPS, changed, chip_names, load_chip
+from sardonyx.runtime_ops.accelerator.chip_file import (
+    CHIPS,
+    changed,
+    chip_files,
+    chip_names,
+    load_chip,
+)
 from sardonyx.runtime_ops.errors import InputError
 
 GOBO = (CHIPS / "gobo.toml").read_text()
@@ -97,6 +103,7 @@ MISTAKES = [
     ('unit = "GHz"', 'unit = "MHz"', "clock: its unit is 'GHz', not 'MHz'"),
     ('unit = "GHz", ', "", "clock.unit is missing"),
     ('source = "chosen: as all', 'spare = "', "there is no field clock.spare"),
+    ("GOBO (MICRO 2020): 16 PEs share an SPU", "", "array.pes.source is empty: give a source, as"),
     ("special = {", "special = 4\n# {", "vector.special must be a table (got 4)"),
     ("[host]", "host = 4\n[hosts]", "dram.host"),
     ('technology = "45nm"', "", "technology is missing"),
@@ -125,8 +132,22 @@ def test_mistakes_of_a_technology(tmp_path):
     with pytest.raises(InputError, match=r"technology '3nm.toml': there is no field dram$"):
         load_chip(mine)
     mine.write_text(GOBO.replace('"45nm"', '"44nm"'))
-    with pytest.raises(InputError, match="unknown technology '44nm': did you mean '45nm'"):
+    with pytest.raises(
+        InputError, match="unknown technology '44nm': did you mean '45nm'"
+    ) as caught:
         load_chip(mine)
+    assert str(caught.value) == (
+        f"chip '{mine}', field technology: unknown technology '44nm': did you mean '45nm', or a "
+        "technology of your own, by a path that ends in .toml?"
+    )
+
+
+def test_the_files_of_a_chip(tmp_path):
+    ours = [CHIPS / "gobo.toml", CHIPS / "technology/45nm.toml"]
+    assert chip_files("gobo") == ours
+    mine = tmp_path / "mine.toml"
+    mine.write_text(GOBO.replace('"45nm"', '"3nm.toml"'))
+    assert chip_files(f"{mine}+gobo-memory") == [mine, tmp_path / "3nm.toml"]
 
 
 def test_no_such_chip(tmp_path):
