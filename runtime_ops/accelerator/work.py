@@ -54,7 +54,7 @@ class Product:
         starts = range(first, first + columns, COLUMNS)
         if not self.outliers:
             return (0,) * len(starts)
-        if first % COLUMNS == 0:
+        if first % COLUMNS == 0 and (columns % COLUMNS == 0 or first + columns >= self.n):
             return self.outliers[first // COLUMNS :][: len(starts)]
         ends = [*starts[1:], first + columns]
         return tuple(self._before(b) - self._before(a) for a, b in zip(starts, ends, strict=True))

@@ -35,7 +35,7 @@ def test_parts_of_k_share_the_outliers():
 def test_tiles_of_any_columns_share_the_outliers():
     """Of blocks across two of W: 12 and then the other 4 columns of the first, 9 of the second."""
     product = Product(1, 16, 25, True, "codebook", 3, outliers=(8, 9))
-    assert product.blocks(0, 12) == (8,)
+    assert product.blocks(0, 12) == (6,)
     assert product.blocks(12, 13) == (2 + 9,)
     assert product.blocks(4, 20) == (6 + 2, 2)
 
