@@ -12,7 +12,7 @@ from sardonyx.compiler.cli.table import megabytes
 from sardonyx.compiler.simulate import Simulation
 from sardonyx.compiler.sweep import Point
 from sardonyx.runtime_ops.accelerator.energy import Energy
-from sardonyx.runtime_ops.accelerator.timeline import LayerTime, Timeline, macs_a_cycle
+from sardonyx.runtime_ops.accelerator.timeline import LayerTime, Timeline, utilization_of
 
 _MOST_ROWS = 14
 """Groups of layers that have a row of their own."""
@@ -103,10 +103,8 @@ def _groups(layers: Sequence[LayerTime]) -> list[_Group]:
 
 def _utilized(group: _Group, timeline: Timeline) -> str:
     """Of the array: in layers that run there, or in all."""
-    macs = sum(layer.macs for layer in group.layers if layer.unit == "array")
-    if not macs or group.unit not in ("array", _ALL):
-        return ""
-    return f"{macs / (group.cycles * macs_a_cycle(timeline.chip)):.0%}"
+    share = utilization_of(timeline.chip, group.layers)
+    return f"{share:.0%}" if share and group.unit in ("array", _ALL) else ""
 
 
 def _energy(group: _Group) -> float:

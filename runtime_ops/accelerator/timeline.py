@@ -105,9 +105,8 @@ class Timeline:
 
     @property
     def utilization(self) -> float:
-        """MACs of the array over what it could do in all these cycles, of GOBO's additions."""
-        done = sum(layer.macs for layer in self.layers if layer.unit == "array")
-        return done / (self.cycles * macs_a_cycle(self.chip)) if self.cycles else 0.0
+        """Of the array, in all cycles."""
+        return utilization_of(self.chip, self.layers)
 
     @property
     def area(self) -> Area:
@@ -178,6 +177,13 @@ def _time(chip: Chip, layer: Layer, run: _Run, start: int) -> LayerTime:
         traffic.bursts * chip.dram.burst.value,
         run.stage.energy() + traffic_energy(chip, traffic),
     )
+
+
+def utilization_of(chip: Chip, layers: Sequence[LayerTime]) -> float:
+    """MACs of the array over what it could do in all cycles of some layers, of GOBO's additions."""
+    cycles = sum(layer.cycles for layer in layers)
+    done = sum(layer.macs for layer in layers if layer.unit == "array")
+    return done / (cycles * macs_a_cycle(chip)) if cycles else 0.0
 
 
 def macs_a_cycle(chip: Chip) -> int:
