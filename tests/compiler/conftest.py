@@ -59,6 +59,16 @@ def bert() -> onnx.ModelProto:
     return seeded_bert(TINY_BERT, 0)
 
 
+@pytest.fixture(scope="session")
+def bert_feeds() -> dict[str, np.ndarray]:
+    """Inputs of it: two sentences of 9 tokens."""
+    return {
+        "input_ids": np.arange(18).reshape(2, 9) * 37 % 1000,
+        "attention_mask": np.ones((2, 9), np.int64),
+        "token_type_ids": np.zeros((2, 9), np.int64),
+    }
+
+
 @pytest.fixture
 def bert_file(bert: onnx.ModelProto, tmp_path: Path) -> Path:
     """The small BERT in a file of its own folder."""

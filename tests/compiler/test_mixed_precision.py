@@ -11,22 +11,16 @@ from sardonyx.runtime_ops.reference import reference_session
 SITES = 3 + 2 * 13
 """Of a BERT of two layers without a head; the last is an output that nothing else reads."""
 
-FEEDS = {
-    "input_ids": np.arange(18).reshape(2, 9) * 37 % 1000,
-    "attention_mask": np.ones((2, 9), np.int64),
-    "token_type_ids": np.zeros((2, 9), np.int64),
-}
-
 
 @pytest.fixture(scope="module")
-def compiled(bert):
+def compiled(bert, bert_feeds):
     """The small BERT with x, g, h and y in 16 bits, or in 8 as all the rest."""
     made = {}
 
     def form(wide="x,h,y,g"):
         if wide not in made:
             overrides = [f'quantize-values.wide="{wide}"']
-            made[wide] = compile(bert, "mixed-precision", [FEEDS], overrides=overrides)
+            made[wide] = compile(bert, "mixed-precision", [bert_feeds], overrides=overrides)
         return made[wide]
 
     return form
@@ -66,18 +60,19 @@ def test_it_is_told_from_the_file_as_in_the_report(compiled, tmp_path):
     assert dict(answer.facts)["wide"] == "asked for"
 
 
-def test_16_bits_lose_less(compiled, bert, run_ort):
-    (real, *_) = run_ort(bert, FEEDS)
+def test_16_bits_lose_less(compiled, bert, run_ort, bert_feeds):
+    (real, *_) = run_ort(bert, bert_feeds)
     noise = {
-        w: np.square(run_ort(compiled(w).model, FEEDS)[0] - real).sum() for w in ("", "y,x,h,g")
+        w: np.square(run_ort(compiled(w).model, bert_feeds)[0] - real).sum()
+        for w in ("", "y,x,h,g")
     }
     assert 0 < noise["y,x,h,g"] < noise[""]
 
 
-def test_the_reference_executor_agrees(compiled, run_ort):
+def test_the_reference_executor_agrees(compiled, run_ort, bert_feeds):
     model = compiled().model
-    (have, *_) = run_ort(model, FEEDS)
-    (want, *_) = reference_session(model).run(None, FEEDS)
+    (have, *_) = run_ort(model, bert_feeds)
+    (want, *_) = reference_session(model).run(None, bert_feeds)
     # sums in another order may fall on the other side of a tie, where an activation moves a step
     apart = np.abs(want - have)
     assert np.median(apart) < 1e-3

@@ -13,17 +13,11 @@ GROUPS = 3
 PRODUCTS = 2 * (4 + 2 * GROUPS + 2)
 """Of two layers: projections, both products of the network in groups, scores and contexts."""
 
-FEEDS = {
-    "input_ids": np.arange(18).reshape(2, 9) * 37 % 1000,
-    "attention_mask": np.ones((2, 9), np.int64),
-    "token_type_ids": np.zeros((2, 9), np.int64),
-}
-
 
 @pytest.fixture(scope="module")
-def compiled(bert):
+def compiled(bert, bert_feeds):
     """The small BERT; weights of 7 bits, whose sums no processor saturates."""
-    return compile(bert, "peg", [FEEDS], overrides=[f"peg.k={GROUPS}"]).model
+    return compile(bert, "peg", [bert_feeds], overrides=[f"peg.k={GROUPS}"]).model
 
 
 def factors(model):
@@ -37,7 +31,7 @@ def factors(model):
 
 
 @pytest.fixture(scope="module")
-def operands(compiled, run_ort):
+def operands(compiled, run_ort, bert_feeds):
     """What each product multiplies as onnxruntime runs the model: codes, zero points."""
     held = {t.name: onnx.numpy_helper.to_array(t) for t in compiled.graph.initializer}
     products = dict(factors(compiled))
@@ -45,7 +39,7 @@ def operands(compiled, run_ort):
     tapped = onnx.ModelProto.FromString(compiled.SerializeToString())
     del tapped.graph.output[:]
     tapped.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-    held |= dict(zip(names, run_ort(tapped, FEEDS), strict=True))
+    held |= dict(zip(names, run_ort(tapped, bert_feeds), strict=True))
     return {made: [held.get(name) for name in read] for made, read in products.items()}
 
 
